@@ -1,0 +1,90 @@
+"""Bring action files into a library: the starter library, or files of one's own. One bad file stops no other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from dynasaur_mcp.app import App
+from dynasaur_mcp.define import define_action
+from dynasaur_mcp.errors import ActionInvalid, ActionNotFound, DynasaurError, LibraryError
+from dynasaur_mcp.library.reading import read_action
+from dynasaur_mcp.types import Action, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of one file."""
+
+    file: str
+    kept: bool
+    """False when it was skipped, also because it is there already."""
+    failed: bool
+    note: str
+
+
+def find_starter() -> list[Path]:
+    """The files of the starter library: in the wheel beside this module, in a checkout at its root."""
+    here = Path(__file__).parent
+    for folder in (here / "starter", here.parent / "actions"):
+        if folder.is_dir():
+            return sorted(folder.glob("[a-z]*.py"))
+    raise LibraryError("The starter actions are not part of this installation. Install dynasaur-mcp again.")
+
+
+async def add_actions(paths: Sequence[Path], app: App, *, author: str, replace: bool) -> AsyncIterator[Added]:
+    """Define each file's action, those that others use first; says what became of each as it happens."""
+    actions: dict[str, Action] = {}
+    for path in paths:
+        try:
+            action = read_action(path.read_text(encoding="utf-8"), name=path.stem)
+        except (OSError, UnicodeDecodeError, ActionInvalid) as error:
+            yield Added(path.name, kept=False, failed=True, note=_explain(error))
+        else:
+            actions[action.name] = action
+    for name in _order_by_use(actions):
+        yield await _add_action(actions[name], app, author=author, replace=replace)
+
+
+async def _add_action(action: Action, app: App, *, author: str, replace: bool) -> Added:
+    file = f"{action.name}.py"
+    try:
+        there = app.store.get(action.name)
+    except ActionNotFound:
+        there = None
+    if there and there.action.sha256 == action.sha256 and there.status is not Status.DRAFT:
+        return Added(file, kept=False, failed=False, note=f"there already, v{there.version}")
+    if there and not replace:
+        return Added(file, kept=False, failed=True, note=f"v{there.version} differs from it; --replace makes it a new version")
+    try:
+        definition = await define_action(
+            source=action.source,
+            name=None,
+            from_session=None,
+            replaces=action.name if there else None,
+            tags=(),
+            principal=author,
+            store=app.store,
+            index=app.index,
+            pool=app.pool,
+            require_approval=app.settings.require_approval,
+            changed=app.changed,
+        )
+    except DynasaurError as error:
+        return Added(file, kept=False, failed=True, note=_explain(error))
+    entry = definition.entry
+    return Added(file, kept=True, failed=False, note=f"v{entry.version}, {entry.tests}, {entry.status}")
+
+
+def _order_by_use(actions: Mapping[str, Action]) -> list[str]:
+    uses = {name: [used for used in action.uses if used in actions] for name, action in actions.items()}
+    try:
+        return list(TopologicalSorter(uses).static_order())
+    except CycleError:
+        return list(actions)  # the rules name the circle
+
+
+def _explain(error: Exception) -> str:
+    return str(error)

@@ -1,0 +1,91 @@
+"""The command `dynasaur-mcp`: where it starts, and where every error ends.
+
+`serve` is what clients start, so it is read here with argparse, straight from the fields of `Settings`: every setting is an
+option and none can be forgotten. All other commands are typer's, in `commands.py`; importing typer and rich takes a fifth of
+the time a bare MCP server needs to start, which no client should wait for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, get_args
+
+from dynasaur_mcp.errors import DynasaurError, SettingsError
+from dynasaur_mcp.settings import Settings, read_settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: 0 done, 1 failed, 2 wrong usage or settings, 130 interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given[:1] == ["serve"] or (not given and not sys.stdin.isatty()):
+            return serve(given[1:])
+        from dynasaur_mcp.commands import run
+
+        return run(given)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # boundary: ours become one line on stderr, a bug keeps its traceback
+        ours = list(find_our_errors(error))
+        if not ours:
+            raise
+        for one in ours:
+            sys.stderr.write(f"dynasaur-mcp: {one}\n")
+        return 2 if any(isinstance(one, SettingsError) for one in ours) else 1
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """Serve MCP on stdin and stdout until stdin ends."""
+    options = vars(make_serve_parser().parse_args(arguments))
+    starter = options.pop("starter")
+    settings = read_settings(**options)
+    # After the options are read: wrong usage should not wait for the server to be imported.
+    import anyio
+
+    from dynasaur_mcp.app import serve_stdio
+
+    anyio.run(serve_stdio, settings, starter)
+    return 0
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}. `{self.prog} --help` shows the options.")
+
+
+def make_serve_parser() -> argparse.ArgumentParser:
+    """One option for each setting. Values stay text, and None where not given: pydantic reads them like the environment's."""
+    parser = _OneLineParser(
+        prog="dynasaur-mcp serve",
+        description="Serve MCP on stdin and stdout. Logs go to stderr.",
+        epilog="Each option is also an environment variable: --timeout-seconds is DYNASAUR_TIMEOUT_SECONDS.",
+    )
+    parser.add_argument("--starter", action="store_true", help="Add the starter actions to the library first.")
+    for name, setting in Settings.model_fields.items():
+        option = "--" + name.replace("_", "-")
+        words = (setting.description or "").replace("%", "%%")
+        default = "" if setting.default_factory or setting.default in ("", False) else f" [{setting.default}]"
+        if setting.annotation is bool:
+            parser.add_argument(option, action="store_true", default=None, help=words)
+        else:
+            choices: tuple[Any, ...] = get_args(setting.annotation)
+            shown = "|".join(choices) or getattr(setting.annotation, "__name__", "value").upper()
+            parser.add_argument(option, metavar=shown, help=words + default)
+    return parser
+
+
+def find_our_errors(error: BaseException) -> Iterator[DynasaurError]:
+    """The errors with a message for the user, also from within task groups; nothing when any other is among them."""
+    if isinstance(error, DynasaurError):
+        yield error
+    elif isinstance(error, BaseExceptionGroup):
+        found = [list(find_our_errors(inner)) for inner in error.exceptions]
+        if all(found):
+            for some in found:
+                yield from some

@@ -1,0 +1,96 @@
+"""Every exception of the project.
+
+DynasaurError
+├─ ActionError             the model can fix it: shown to it whole
+│  ├─ ActionNotFound
+│  ├─ ActionExists
+│  ├─ ActionInvalid        carries every Problem at once
+│  ├─ ArgumentsInvalid     likewise
+│  ├─ SessionNotFound
+│  └─ RunNotFound
+├─ SandboxError            the operator can fix it: one plain line to the model, detail to the log
+│  ├─ SandboxUnavailable
+│  ├─ SessionsFull
+│  └─ WorkerLost
+├─ LibraryError            the library folder cannot be read or written: likewise
+└─ SettingsError           at start only: one line on stderr, exit 2
+
+Anything else that is raised is a bug. An action that raises, overruns or is killed is an `Outcome`, not an exception.
+A message says what is wrong, with the name in `!r`, then what to do; no paths or ids of the host in an ActionError.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from dynasaur_mcp.types import Problem
+
+
+class DynasaurError(Exception):
+    """Base of all."""
+
+
+class ActionError(DynasaurError):
+    """The caller can mend it."""
+
+
+class ActionNotFound(ActionError):
+    """No action has that name. Names the nearest ones."""
+
+    def __init__(self, name: str, names: Iterable[str] = ()) -> None:
+        near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "search_actions finds what there is."
+        super().__init__(f"No action named {name!r}. {hint}")
+
+
+class ActionExists(ActionError):
+    """An action of that name exists and the caller did not say that it replaces it."""
+
+
+class ProblemsError(ActionError):
+    """Several problems at once, one a line."""
+
+    def __init__(self, headline: str, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join([headline, *(f"- {problem}" for problem in self.problems)]))
+
+
+class ActionInvalid(ProblemsError):
+    """A definition breaks rules, does not import, or fails its tests."""
+
+
+class ArgumentsInvalid(ProblemsError):
+    """Arguments do not fit the action's parameters."""
+
+
+class SessionNotFound(ActionError):
+    """No open session of that name for this principal."""
+
+
+class RunNotFound(ActionError):
+    """No run of that id for this principal."""
+
+
+class SandboxError(DynasaurError):
+    """The operator can mend it."""
+
+
+class SandboxUnavailable(SandboxError):
+    """No sandbox can be started here; says what to install."""
+
+
+class SessionsFull(SandboxError):
+    """The cap on open sessions is reached."""
+
+
+class WorkerLost(SandboxError):
+    """A worker went away, or spoke nonsense, in the middle of something."""
+
+
+class LibraryError(DynasaurError):
+    """The library folder or its ledger cannot be used as asked."""
+
+
+class SettingsError(DynasaurError):
+    """A setting is wrong."""

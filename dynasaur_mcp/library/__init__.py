@@ -1,0 +1,1 @@
+"""What actions exist: reading, rules, storing, indexing. Never runs one."""

@@ -1,0 +1,94 @@
+"""The ledger's SQLite file: its tables, and opening it whatever state it is in."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from dynasaur_mcp.errors import LibraryError
+
+LEDGER_FILE = ".ledger.sqlite3"
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE state (revision INTEGER NOT NULL);
+INSERT INTO state VALUES (0);
+-- version is the current one, 0 while the action has no good file; revision is that of its last change.
+CREATE TABLE actions (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, pinned INTEGER NOT NULL DEFAULT 0,
+    calls INTEGER NOT NULL DEFAULT 0, successes INTEGER NOT NULL DEFAULT 0, revision INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE sources (sha256 TEXT PRIMARY KEY, source TEXT NOT NULL);
+CREATE TABLE versions (
+    name TEXT NOT NULL, version INTEGER NOT NULL, sha256 TEXT NOT NULL, details TEXT NOT NULL, author TEXT NOT NULL,
+    defined_at TEXT NOT NULL, status TEXT NOT NULL, tests TEXT NOT NULL, schemas TEXT, PRIMARY KEY (name, version));
+-- What a definition under way will write: a server killed between its file and its version is understood by this.
+CREATE TABLE intents (
+    name TEXT NOT NULL, sha256 TEXT NOT NULL, author TEXT NOT NULL, status TEXT NOT NULL, tests TEXT NOT NULL,
+    schemas TEXT, PRIMARY KEY (name, sha256));
+CREATE TABLE files (file TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL, problems TEXT);
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, principal TEXT NOT NULL,
+    ending TEXT NOT NULL, seconds REAL NOT NULL);
+"""
+
+
+_log = logging.getLogger(__name__)
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        # Taking the write lock here is what tells a ledger that can be written from one that cannot.
+        connection.execute("BEGIN IMMEDIATE")
+        _prepare(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found > SCHEMA_VERSION:
+        raise LibraryError("The library was written by a newer dynasaur-mcp. Upgrade this one.")
+    if found < SCHEMA_VERSION:
+        for statement in _SCHEMA.split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def open_in_memory(path: Path) -> sqlite3.Connection:
+    """A copy that changes without reaching the disk; empty where there is nothing to copy."""
+    memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    # A ledger in a folder that cannot be written cannot be opened with its write-ahead log; a copy of both can.
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        try:
+            for suffix in ("", "-wal"):
+                if os.path.exists(f"{path}{suffix}"):
+                    shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+            with contextlib.closing(sqlite3.connect(copy)) as disk:
+                disk.backup(memory)
+        except (OSError, sqlite3.DatabaseError) as error:
+            _log.warning("the ledger cannot be read, so pins, counts and versions are unknown: %s", error)
+            memory.close()
+            memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    _prepare(memory)
+    return memory
+
+
+def set_aside(path: Path) -> None:
+    aside = next(p for n in itertools.count(1) if not (p := path.with_name(f"{path.name}.damaged-{n}")).exists())
+    _log.warning("the ledger is damaged: kept as %s; pins, counts and versions begin anew", aside.name)
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(f"{path}{suffix}", f"{aside}{suffix}")

@@ -1,0 +1,171 @@
+"""The files of a library folder: finding, reading and replacing them. Other files in it are nobody's business."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynasaur_mcp.errors import ActionInvalid, LibraryError
+from dynasaur_mcp.library.change import Stat
+from dynasaur_mcp.library.ledger import Ledger
+from dynasaur_mcp.types import Action, Problem
+
+READ_ONLY = (
+    "The library folder cannot be written, so nothing can be defined, changed or deleted. "
+    "Make it writable, or start with another folder by --library."
+)
+
+_INIT_MARK = "Written by dynasaur-mcp and kept up to date by it as long as this sentence stays."
+_TEMPORARY_SUFFIX = ".dynasaur-tmp"
+_STALE_SECONDS = 3600
+_RACY_NS = 100_000_000
+_NOT_TRUSTED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A file as it was when it was looked at: an action, or problems."""
+
+    stat: Stat
+    action: Action | None
+    problems: tuple[Problem, ...] = ()
+
+
+def open_folder(folder: Path) -> None:
+    """Make it if need be, with an `__init__.py` by which plain Python finds its actions.
+
+    Raises:
+        LibraryError: it cannot be made, or cannot be read.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.listdir(folder)
+    except OSError as error:
+        raise LibraryError(f"The library folder {str(folder)!r} cannot be used: {error.strerror}.") from error
+    path = folder / "__init__.py"
+    wanted = Path(__file__).with_name("folder_init.py").read_bytes()
+    with contextlib.suppress(OSError, LibraryError):
+        found = path.read_bytes() if path.exists() else _INIT_MARK.encode()
+        if found != wanted and _INIT_MARK.encode() in found:
+            write_file(path, wanted)
+
+
+def scan_folder(folder: Path) -> dict[str, Stat]:
+    """The files that should be actions. What a killed server left half-written is removed.
+
+    Raises:
+        LibraryError: the folder cannot be read now; nothing follows from that about what is in it.
+    """
+    with explained(), os.scandir(folder) as entries:
+        found = {}
+        for entry in entries:
+            if entry.name.endswith(_TEMPORARY_SUFFIX):
+                _remove_stale(entry)
+            elif _is_action_file(entry.name) and entry.is_file():
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat()
+                    found[entry.name] = (status.st_mtime_ns, status.st_size)
+        return found
+
+
+def _is_action_file(name: str) -> bool:
+    return name.endswith(".py") and not name.startswith(("_", ".", "test_")) and name != "conftest.py"
+
+
+def _remove_stale(entry: os.DirEntry[str]) -> None:
+    with contextlib.suppress(OSError):
+        if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+            os.unlink(entry.path)
+
+
+def stat_file(path: Path) -> Stat | None:
+    """None where there is no such file."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return (status.st_mtime_ns, status.st_size)
+
+
+def settle_stat(stat: Stat) -> Stat:
+    """What to note of a file: a time so recent that a later change may not show in it is not to be trusted."""
+    age_ns = time.time_ns() - stat[0]
+    return (_NOT_TRUSTED, stat[1]) if 0 <= age_ns < _RACY_NS else stat
+
+
+def read_file(path: Path, ledger: Ledger) -> Reading:
+    """What a file says, by parsing it unless the ledger knows this very text."""
+    # Imported here: a folder in which nothing changed needs no parser.
+    from dynasaur_mcp.library.reading import hash_source, read_action
+    from dynasaur_mcp.library.rules import check_size
+
+    name = path.name.removesuffix(".py")
+    stat = stat_file(path) or (_NOT_TRUSTED, 0)
+    if problems := tuple(check_size(stat[1])):
+        return Reading(stat, None, problems)
+    try:
+        source = path.read_bytes().decode("utf-8-sig")
+        known = ledger.find_source(name, hash_source(source))
+        return Reading(stat, known or read_action(source, name))
+    except ActionInvalid as error:
+        return Reading(stat, None, error.problems)
+    except UnicodeDecodeError as error:
+        problem = Problem(f"byte {error.object[error.start]:#x} is not UTF-8. Save the file as UTF-8.")
+    except OSError as error:
+        problem = Problem(f"it cannot be read ({error.strerror}). Mend its permissions.")
+    return Reading(stat, None, (problem,))
+
+
+def write_file(path: Path, content: bytes) -> Stat:
+    """Replace a file so that a reader sees the old or the new one, whole, also after a power cut.
+
+    Raises:
+        LibraryError: it cannot be written; the old one is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_TEMPORARY_SUFFIX}")
+    with explained():
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                status = os.fstat(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+    return (status.st_mtime_ns, status.st_size)
+
+
+def remove_file(path: Path) -> None:
+    """Raises LibraryError when it cannot be removed; a missing file is removed already."""
+    with explained():
+        path.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Errors of the file system as LibraryErrors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise LibraryError(READ_ONLY) from error
+        raise LibraryError(f"The library folder cannot be used: {error.strerror}.") from error

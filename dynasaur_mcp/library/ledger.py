@@ -1,0 +1,213 @@
+"""The SQLite ledger beside the action files: versions, calls, pins, disablings. Knows no file but its own.
+
+One connection per process, behind one lock: every operation is short, and the cache of entries needs no second guess.
+It stays valid until `PRAGMA data_version` says that another process has written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dynasaur_mcp.errors import LibraryError
+from dynasaur_mcp.library.change import Change, Stat, read_row
+from dynasaur_mcp.library.database import LEDGER_FILE, open_for_writing, open_in_memory, set_aside
+from dynasaur_mcp.types import Action, Broken, Ending, Entry, LibraryChanged, Problem, Status
+
+_ENTRIES = """
+SELECT a.name, v.version, v.status, a.pinned, v.author, v.defined_at, v.tests, v.schemas, v.details, v.sha256,
+    s.source, a.calls, a.successes
+FROM actions a JOIN versions v ON v.name = a.name JOIN sources s ON s.sha256 = v.sha256
+"""
+
+
+class Ledger:
+    """What is known of each action. Opened on first use.
+
+    A ledger that cannot be written is read into memory and goes on there; one that is damaged is set aside and made anew.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LEDGER_FILE
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.RLock()
+        self._cache: dict[str, Entry] = {}
+        self._cache_is_whole = False
+        self._data_version = -1
+        self._announced = 0
+        self._own: set[int] = set()
+        self.writable = True
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, alone, with the cache in step."""
+        with self._lock, self._translated():
+            connection = self._connection or self._open()
+            (data_version,) = connection.execute("PRAGMA data_version").fetchone()
+            if data_version != self._data_version:
+                self._data_version = data_version
+                self._forget()
+            yield connection
+
+    @contextlib.contextmanager
+    def changing(self, *, own: bool = True) -> Iterator[Change]:
+        """A durable transaction. The revision grows with it if it changes any action.
+
+        `own` changes are announced by whoever makes them; the others come out of `take_news`.
+        """
+        with self.reading() as connection:
+            change = Change(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield change
+                revision = change.stamp()
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            finally:
+                connection.execute("PRAGMA synchronous = NORMAL")
+                for name in change.names:
+                    self._forget(name)
+            if own:
+                self._own.add(revision)
+
+    def _forget(self, name: str | None = None) -> None:
+        self._cache_is_whole = False
+        if name is None:
+            self._cache.clear()
+        else:
+            self._cache.pop(name, None)
+
+    def revision(self) -> int:
+        with self.reading() as connection:
+            return int(connection.execute("SELECT revision FROM state").fetchone()[0])
+
+    def take_news(self) -> LibraryChanged | None:
+        """What others changed, or what was found in the folder, since this was last asked."""
+        with self.reading() as connection:
+            revision = self.revision()
+            rows = connection.execute("SELECT name, revision FROM actions WHERE revision > ?", (self._announced,))
+            names = sorted(name for name, changed in rows if changed not in self._own)
+            self._announced = revision
+            self._own.clear()
+            return LibraryChanged(revision, tuple(names)) if names else None
+
+    def find(self, name: str) -> Entry | None:
+        with self.reading() as connection:
+            if name not in self._cache:
+                query = f"{_ENTRIES} WHERE a.name = ? AND v.version = a.version"
+                row = connection.execute(query, (name,)).fetchone()
+                if row is None:
+                    return None
+                self._cache[name] = read_row(row)
+            return self._cache[name]
+
+    def find_all(self) -> list[Entry]:
+        """All current entries, by name."""
+        with self.reading() as connection:
+            if not self._cache_is_whole:
+                rows = connection.execute(f"{_ENTRIES} WHERE v.version = a.version")
+                self._cache = {row[0]: self._cache.get(row[0]) or read_row(row) for row in rows}
+                self._cache_is_whole = True
+            return [self._cache[name] for name in sorted(self._cache)]
+
+    def find_history(self, name: str) -> list[Entry]:
+        """Every version, newest first."""
+        with self.reading() as connection:
+            rows = connection.execute(f"{_ENTRIES} WHERE a.name = ? ORDER BY v.version DESC", (name,)).fetchall()
+            return [read_row(row) for row in rows]
+
+    def names(self) -> list[str]:
+        with self.reading() as connection:
+            return [name for (name,) in connection.execute("SELECT name FROM actions WHERE version > 0 ORDER BY name")]
+
+    def rank(self) -> list[tuple[str, bool, str, int]]:
+        """(name, pinned, when defined, calls) of each action that can be a tool."""
+        query = """SELECT a.name, a.pinned, v.defined_at, a.calls FROM actions a
+            JOIN versions v ON v.name = a.name AND v.version = a.version
+            WHERE v.status = ? AND v.schemas IS NOT NULL"""
+        with self.reading() as connection:
+            rows = connection.execute(query, (Status.ACTIVE,)).fetchall()
+            return [(name, bool(pinned), defined_at, calls) for name, pinned, defined_at, calls in rows]
+
+    def find_source(self, name: str, sha256: str) -> Action | None:
+        """What some version of it with this source was read as."""
+        with self.reading() as connection:
+            query = f"{_ENTRIES} WHERE a.name = ? AND v.sha256 = ? LIMIT 1"
+            row = connection.execute(query, (name, sha256)).fetchone()
+            return read_row(row).action if row else None
+
+    def find_files(self) -> dict[str, Stat]:
+        """Each file as it was when it was last read."""
+        with self.reading() as connection:
+            rows = connection.execute("SELECT file, mtime_ns, size FROM files")
+            return {file: (mtime_ns, size) for file, mtime_ns, size in rows}
+
+    def find_broken(self) -> list[Broken]:
+        with self.reading() as connection:
+            rows = connection.execute("SELECT file, problems FROM files WHERE problems IS NOT NULL ORDER BY file")
+            return [Broken(file, tuple(Problem(*values) for values in json.loads(text))) for file, text in rows]
+
+    def add_call(self, name: str, version: int, principal: str, ending: Ending, seconds: float) -> None:
+        now = datetime.now(UTC).isoformat()
+        succeeded = int(ending is Ending.RETURNED)
+        with self.reading() as connection:
+            # One transaction by hand: two statements on their own would be two.
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                row = (now, name, version, principal, ending, seconds)
+                connection.execute("INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?)", row)
+                count = "UPDATE actions SET calls = calls + 1, successes = successes + ? WHERE name = ?"
+                connection.execute(count, (succeeded, name))
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            if entry := self._cache.get(name):
+                counted = replace(entry, calls=entry.calls + 1, successes=entry.successes + succeeded)
+                self._cache[name] = counted
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection:
+                self._connection.close()
+                self._connection = None
+                self._forget()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            connection = open_for_writing(self._path)
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise
+            self.writable = False
+            connection = open_in_memory(self._path)
+        except sqlite3.DatabaseError:
+            set_aside(self._path)
+            connection = open_for_writing(self._path)
+        self._connection = connection
+        self._announced = int(connection.execute("SELECT revision FROM state").fetchone()[0])
+        return connection
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise LibraryError("The library is busy: another process is writing to it. Try again.") from error
+            raise LibraryError(f"The library's ledger cannot be used: {error}.") from error
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise
+        except sqlite3.DatabaseError as error:
+            self.close()
+            set_aside(self._path)
+            raise LibraryError("The library's ledger was damaged and is made anew. Try again.") from error

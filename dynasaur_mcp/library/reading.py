@@ -1,0 +1,328 @@
+"""Source text -> Action, by parsing. Nothing here runs what it reads."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import hashlib
+import inspect
+import json
+import re
+import threading
+import tomllib
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dynasaur_mcp.errors import ActionInvalid
+from dynasaur_mcp.library import rules
+from dynasaur_mcp.library.rules import Function
+from dynasaur_mcp.types import JSON, Action, Parameter, Problem
+
+_SCRIPT_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(?:^#(?:| .*)$\s)+?)^# ///$")
+_SCRIPT_START = re.compile(r"(?m)^# /// script[ \t]*$")
+
+# Guards `warnings.catch_warnings`, which changes the whole process: definitions are read in threads.
+_parsing = threading.Lock()
+
+
+def read_action(source: str, name: str | None = None) -> Action:
+    """The action that a file's text defines.
+
+    Args:
+        source: The whole file.
+        name: The function that is the action; None: the only public function.
+
+    Raises:
+        ActionInvalid: with every problem found, each with its line.
+    """
+    headline = f"{name[:60]!r} cannot be an action:" if name is not None else "This cannot be an action:"
+    if problems := list(rules.check_size(len(source))):
+        raise ActionInvalid(headline, problems)
+    problems = [*rules.check_text(source)]
+    script = read_script(source)
+    problems += script.problems
+    if name is not None:
+        problems += rules.check_name(name)
+    tree: ast.Module | None = None
+    function: Function | None = None
+    if not any("NUL" in problem.message or "surrogate" in problem.message for problem in problems):
+        try:
+            tree = parse_source(source)
+            function = _find_function(tree, name)
+        except ActionInvalid as error:
+            problems += error.problems
+    if tree is not None:
+        problems += rules.check_imports(tree)
+    if function is not None:
+        if name is None:
+            problems += rules.check_name(function.name, function.lineno)
+        problems += rules.check_signature(function)
+        problems += rules.check_docstring(function)
+        problems += _check_examples(function)
+    if problems or tree is None or function is None:
+        raise ActionInvalid(headline, sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0))
+    return _build_action(source, tree, function, script)
+
+
+def _build_action(source: str, tree: ast.Module, function: Function, script: Script) -> Action:
+    docstring = inspect.cleandoc(_raw_docstring(function))
+    descriptions = _describe_parameters(docstring)
+    try:
+        returns = ast.unparse(function.returns) if function.returns else "None"
+        signature = f"{function.name}({ast.unparse(function.args)}) -> {returns}"
+        parameters = tuple(_read_parameters(function.args, descriptions))
+    except RecursionError:
+        raise ActionInvalid("This cannot be an action:", [_nested_too_deep(function.lineno)]) from None
+    return Action(
+        name=function.name,
+        source=source,
+        sha256=hash_source(source),
+        signature=signature,
+        docstring=docstring,
+        parameters=parameters,
+        returns=returns,
+        examples=tuple(example.source.strip() for example in _parse_examples(_raw_docstring(function))),
+        requirements=script.requirements,
+        tags=script.tags,
+        uses=tuple(sorted(_find_uses(tree) - {function.name})),
+    )
+
+
+def hash_source(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def parse_source(source: str) -> ast.Module:
+    """The syntax tree of text that Python can compile.
+
+    Raises:
+        ActionInvalid: one Problem: where it stops being Python.
+    """
+    try:
+        with _parsing, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source)
+            # Compiling finds what parsing does not, such as a `return` outside of a function.
+            compile(tree, "<action>", "exec", dont_inherit=True)
+    except (RecursionError, MemoryError):
+        problem = _nested_too_deep(None)
+    except SyntaxError as error:
+        text = f" in `{error.text.strip()[:80]}`" if error.text and error.text.strip() else ""
+        problem = Problem(f"does not parse: {error.msg}{text}. Correct the syntax.", error.lineno)
+    except (ValueError, OverflowError) as error:
+        problem = Problem(f"does not parse: {error}. Correct it.")
+    else:
+        return tree
+    raise ActionInvalid("This is not Python:", [problem])
+
+
+def _nested_too_deep(line: int | None) -> Problem:
+    return Problem("its expressions or statements are nested too deep to read. Split it into steps.", line)
+
+
+def _find_function(tree: ast.Module, name: str | None) -> Function:
+    functions = {node.name: node for node in tree.body if isinstance(node, Function)}
+    public = [node for node in functions.values() if not node.name.startswith(("_", "test_"))]
+    if name is None and len(public) == 1:
+        return public[0]
+    if name is not None and name in functions:
+        return functions[name]
+    there = ", ".join(f"{node.name!r} (line {node.lineno})" for node in public[:8])
+    if name is not None:
+        inner = next((n for n in ast.walk(tree) if isinstance(n, Function) and n.name == name), None)
+        if inner:
+            problem = Problem(f"{name!r} is defined inside another statement. Move it to the top level.", inner.lineno)
+        else:
+            has = f" The file has {there}." if there else ""
+            problem = Problem(f"no function named {name[:60]!r}.{has} Write `def {name[:60]}(…)` at the top level.")
+    elif public:
+        hint = "Say by its name which is the action, or begin the other names with _"
+        problem = Problem(f"{len(public)} public functions: {there}. {hint}.", public[1].lineno)
+    else:
+        problem = Problem("no public function. Write `def some_name(…) -> …:` at the top level.")
+    raise ActionInvalid("This cannot be an action:", [problem])
+
+
+def _read_parameters(arguments: ast.arguments, descriptions: Mapping[str, str]) -> Iterable[Parameter]:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    padding: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
+    pairs = [
+        *zip(positional, [*padding, *arguments.defaults], strict=True),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    for argument, default in pairs:
+        yield Parameter(
+            name=argument.arg,
+            annotation=ast.unparse(argument.annotation) if argument.annotation else "",
+            default=ast.unparse(default) if default else None,
+            description=descriptions.get(argument.arg, ""),
+        )
+
+
+def _raw_docstring(function: Function) -> str:
+    return ast.get_docstring(function, clean=False) or ""
+
+
+def _describe_parameters(docstring: str) -> dict[str, str]:
+    # Imported here: it takes 130 ms, and only a definition needs it.
+    import griffe
+
+    quiet: griffe.PerStyleOptions = {
+        "google": {"warnings": False},
+        "numpy": {"warnings": False},
+        "sphinx": {"warnings": False},
+    }
+    sections = griffe.parse_auto(griffe.Docstring(docstring), per_style_options=quiet, default="google")
+    return {
+        parameter.name.lstrip("*"): " ".join(parameter.description.split())
+        for section in sections
+        if isinstance(section, griffe.DocstringSectionParameters | griffe.DocstringSectionOtherParameters)
+        for parameter in section.value
+    }
+
+
+def _parse_examples(docstring: str) -> list[doctest.Example]:
+    return doctest.DocTestParser().get_examples(docstring)
+
+
+def _check_examples(function: Function) -> Iterable[Problem]:
+    try:
+        _parse_examples(_raw_docstring(function))
+    except ValueError as error:
+        found = re.search(r"line (\d+) of the docstring for \S+ (.*)", str(error))
+        line = function.body[0].lineno + (int(found[1]) - 1 if found else 0)
+        reason = found[2] if found else str(error)
+        yield Problem(f"an example in the docstring cannot be read: {reason}. Indent its lines alike.", line)
+
+
+def find_used_actions(code: str) -> frozenset[str]:
+    """Names of the actions that any code imports; none when it does not parse."""
+    try:
+        with _parsing, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _find_uses(ast.parse(code))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+
+
+def _find_uses(tree: ast.Module) -> frozenset[str]:
+    used: set[str] = set()
+    packages: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            package, _, action = node.module.partition(".")
+            if package == "actions":
+                used |= {action.split(".")[0]} if action else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                package, _, action = alias.name.partition(".")
+                if package == "actions":
+                    used |= {action.split(".")[0]} if action else set()
+                    packages |= {alias.asname or package} if not (action and alias.asname) else set()
+    if packages:
+        used |= {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in packages
+        }
+    return frozenset(name for name in used if name != "*" and not name.startswith("_"))
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A file's PEP 723 block."""
+
+    requirements: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = field(default=())
+
+
+def read_script(source: str) -> Script:
+    """What a file's PEP 723 block says, or which problems it has."""
+    text = source.replace("\r\n", "\n")
+    blocks = list(_SCRIPT_BLOCK.finditer(text))
+    starts = [text.count("\n", 0, start.start()) + 1 for start in _SCRIPT_START.finditer(text)]
+    if not starts:
+        return Script()
+    if len(starts) > 1:
+        return Script(problems=(Problem("a second `# /// script` block. Keep one.", starts[1]),))
+    if not blocks:
+        hint = "Begin each of its lines with `# ` and end it with a line `# ///`"
+        return Script(problems=(Problem(f"the `# /// script` block is broken. {hint}.", starts[0]),))
+    lines = [line.removeprefix("#").removeprefix(" ") for line in blocks[0]["content"].splitlines()]
+    try:
+        script = tomllib.loads("\n".join(lines) + "\n")
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"\(at line (\d+)", str(error))
+        line = starts[0] + (int(found[1]) if found else 0)
+        return Script(problems=(Problem(f"the `# /// script` block is no TOML: {error}. Correct it.", line),))
+    problems = tuple(
+        Problem(message, next((starts[0] + n for n, line in enumerate(lines, 1) if blamed in line), starts[0]))
+        for message, blamed in rules.check_script(script)
+    )
+    if problems:
+        return Script(problems=problems)
+    extras = script.get("tool", {}).get("dynasaur", {})
+    requirements = tuple(dict.fromkeys(text.strip() for text in script.get("dependencies", [])))
+    return Script(requirements, tuple(dict.fromkeys(tag.strip() for tag in extras.get("tags", []))))
+
+
+def add_tags(source: str, tags: Sequence[str]) -> str:
+    """The same file with `tags` added to those in its PEP 723 block, which is made if there is none.
+
+    Raises:
+        ActionInvalid: a tag does not fit, or the block is written in a way that cannot be extended.
+    """
+    script = read_script(source)
+    wanted = tuple(dict.fromkeys([*script.tags, *(tag.strip() for tag in tags)]))
+    if problems := [*script.problems, *(Problem(message) for message in rules.check_tags(list(wanted)))]:
+        raise ActionInvalid("These tags cannot be kept:", problems)
+    if wanted == script.tags:
+        return source
+    tagged = _write_tags(source, wanted)
+    if read_script(tagged) != Script(script.requirements, wanted):
+        problem = Problem("the `# /// script` block is too unusual to extend. Write the tags into it yourself.")
+        raise ActionInvalid("These tags cannot be kept:", [problem])
+    return tagged
+
+
+def _write_tags(source: str, tags: Sequence[str]) -> str:
+    newline = "\r\n" if "\r\n" in source else "\n"
+    text = source.replace("\r\n", "\n")
+    assignment = f"# tags = {json.dumps(list(tags), ensure_ascii=False)}"
+    block = _SCRIPT_BLOCK.search(text)
+    if block is None:
+        head = re.match(r"(?:#!.*\n)?(?:[ \t\f]*#.*?coding[:=].*\n)?", text)
+        start = head.end() if head else 0
+        made = f"# /// script\n# [tool.dynasaur]\n{assignment}\n# ///\n"
+        text = text[:start] + made + text[start:]
+    else:
+        lines = block["content"].splitlines()
+        header = next((n for n, line in enumerate(lines) if line.strip() == "# [tool.dynasaur]"), None)
+        if header is None:
+            lines += ["# [tool.dynasaur]", assignment]
+        else:
+            start, end = _find_tags(lines, header)
+            lines[start:end] = [assignment]
+        text = text[: block.start("content")] + "\n".join(lines) + "\n" + text[block.end("content") :]
+    return text.replace("\n", newline)
+
+
+def _find_tags(lines: Sequence[str], header: int) -> tuple[int, int]:
+    """First and past-last line of the assignment to `tags` under the header; empty, right below it, if none."""
+    for start in range(header + 1, len(lines)):
+        if lines[start].startswith("# ["):
+            break
+        if re.match(r"# *tags *=", lines[start]):
+            for end in range(start + 1, len(lines) + 1):
+                if _is_toml("\n".join(line.removeprefix("#") for line in lines[start:end])):
+                    return start, end
+    return header + 1, header + 1
+
+
+def _is_toml(text: str) -> JSON:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None

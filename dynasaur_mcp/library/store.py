@@ -1,0 +1,361 @@
+"""Where actions, their versions and their history are kept.
+
+`FileStore` is a folder of `.py` files, which are the truth, and a ledger beside them. What a file says now is an
+action's current version; the ledger adds what no file can say. A definition is kept at the moment its file is replaced:
+the ledger learns of it in the same transaction, and the intent noted before lets the next reader finish the sentence
+when a server is killed between the two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from dynasaur_mcp.errors import ActionError, ActionExists, ActionNotFound, LibraryError
+from dynasaur_mcp.library import folder as files
+from dynasaur_mcp.library.change import Change, Keeping, decide_status
+from dynasaur_mcp.library.ledger import Ledger
+from dynasaur_mcp.types import Action, Broken, Ending, Entry, LibraryChanged, Schemas, Status, Tests
+
+NEWEST = 5
+"""So many of the newest actions are exposed before the most called ones."""
+
+_log = logging.getLogger(__name__)
+
+
+class Store(Protocol):
+    """All actions. Every method may be called from any thread, and raises LibraryError when the store cannot be used."""
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change of any action."""
+        ...
+
+    def get(self, name: str) -> Entry:
+        """The current version.
+
+        Raises:
+            ActionNotFound: names the nearest ones.
+        """
+        ...
+
+    def entries(self) -> list[Entry]:
+        """All current versions, disabled ones too, by name."""
+        ...
+
+    def exposed(self, limit: int) -> list[Entry]:
+        """Active ones that were checked: pinned first, then the newest few, then the most called; ties by name."""
+        ...
+
+    def put(
+        self,
+        action: Action,
+        *,
+        author: str,
+        tests: Tests,
+        schemas: Schemas | None,
+        status: Status,
+        expected_version: int,
+    ) -> Entry:
+        """Keep a new version: the commit point of a definition. It is there wholly or not at all.
+
+        Args:
+            expected_version: The current version it replaces; 0: no action has the name now.
+
+        Raises:
+            ActionExists: another version is current.
+            ActionNotFound: there is none to replace.
+        """
+        ...
+
+    def record_check(self, name: str, version: int, *, tests: Tests, schemas: Schemas | None, status: Status) -> Entry:
+        """What a worker found out about a version that is already kept.
+
+        Raises:
+            ActionNotFound: no such version.
+        """
+        ...
+
+    def unchecked(self) -> list[Entry]:
+        """Those without schemas."""
+        ...
+
+    def history(self, name: str) -> list[Entry]:
+        """Every version, newest first, also of a deleted action.
+
+        Raises:
+            ActionNotFound: there never was one.
+        """
+        ...
+
+    def rollback(self, name: str, version: int, *, author: str) -> Entry:
+        """A new version like an old one; also brings back a deleted action. A disabled action stays disabled.
+
+        Raises:
+            ActionNotFound: there never was an action of that name.
+            ActionError: no such version, or it is the current one.
+        """
+        ...
+
+    def set_status(self, name: str, status: Status) -> Entry: ...
+
+    def set_pinned(self, name: str, pinned: bool) -> Entry: ...
+
+    def delete(self, name: str) -> None:
+        """Remove it; its history stays.
+
+        Raises:
+            ActionNotFound
+        """
+        ...
+
+    def record_call(self, name: str, version: int, *, principal: str, ending: Ending, seconds: float) -> None:
+        """Count a call. Never raises: a call that was made is not undone by its bookkeeping."""
+        ...
+
+    def sources(self, names: Iterable[str]) -> dict[str, str]:
+        """Sources of those that can be called, and of all they use; skips the rest."""
+        ...
+
+    def requirements(self, names: Iterable[str]) -> tuple[str, ...]:
+        """What `sources` of the same names needs installed: sorted, without duplicates."""
+        ...
+
+    def refresh(self) -> LibraryChanged | None:
+        """Look for what others changed since the last look; None: nothing."""
+        ...
+
+    def broken(self) -> list[Broken]:
+        """What looks like an action and is none."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class FileStore:
+    """A store in a folder; see `Store`. Several processes may use one folder at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Makes the folder if need be. What is in it is read on first use.
+
+        Raises:
+            LibraryError: it cannot be made, or is no folder.
+        """
+        self._folder = Path(folder).absolute()
+        files.open_folder(self._folder)
+        self._known = Ledger(self._folder)
+        self._looked = False
+
+    @property
+    def _ledger(self) -> Ledger:
+        if not self._looked:
+            self._look()
+        return self._known
+
+    @property
+    def revision(self) -> int:
+        return self._ledger.revision()
+
+    def get(self, name: str) -> Entry:
+        if entry := self._ledger.find(name):
+            return entry
+        raise ActionNotFound(name, self._ledger.names())
+
+    def entries(self) -> list[Entry]:
+        return self._ledger.find_all()
+
+    def exposed(self, limit: int) -> list[Entry]:
+        ranked = sorted(self._ledger.rank())
+        pinned = [name for name, is_pinned, _, _ in ranked if is_pinned]
+        rest = [row for row in ranked if not row[1]]
+        newest = [row[0] for row in sorted(rest, key=lambda row: row[2], reverse=True)[:NEWEST]]
+        called = [row[0] for row in sorted(rest, key=lambda row: -row[3]) if row[0] not in newest]
+        found = (self._ledger.find(name) for name in [*pinned, *newest, *called][:limit])
+        return [entry for entry in found if entry]
+
+    def put(
+        self,
+        action: Action,
+        *,
+        author: str,
+        tests: Tests,
+        schemas: Schemas | None,
+        status: Status,
+        expected_version: int,
+    ) -> Entry:
+        # A file that someone has just edited must be seen, not overwritten.
+        self._look()
+        self._require_writable()
+        keeping = Keeping(author, status, tests, schemas)
+        with self._ledger.changing() as change:
+            self._check_expected(change, action.name, expected_version)
+            change.note_intent(action, keeping)
+        try:
+            with contextlib.ExitStack() as undo:
+                with self._ledger.changing() as change:
+                    if self._check_expected(change, action.name, expected_version) != action.sha256:
+                        self._write(change, action, undo)
+                    change.add_version(action, keeping)
+                undo.pop_all()
+        finally:
+            with contextlib.suppress(LibraryError), self._ledger.changing() as change:
+                change.forget_intent(action)
+        return self.get(action.name)
+
+    def _write(self, change: Change, action: Action, undo: contextlib.ExitStack) -> None:
+        path = self._folder / f"{action.name}.py"
+        before = path.read_bytes() if path.exists() else None
+        change.note_file(path.name, files.settle_stat(files.write_file(path, action.source.encode())))
+        # Should the ledger be unable to follow, as on a full disk, nothing was defined.
+        undo.callback(files.remove_file, path) if before is None else undo.callback(files.write_file, path, before)
+
+    def _check_expected(self, change: Change, name: str, expected: int) -> str:
+        """The hash of what is there now, empty if nothing is.
+
+        Raises:
+            ActionExists, ActionNotFound: it is not what was expected.
+        """
+        current, sha256 = change.find_version(name)
+        if expected == 0 and current:
+            hint = "Say that it replaces it, or choose another name"
+            raise ActionExists(f"An action named {name!r} exists, at version {current}. {hint}.")
+        if expected and not current:
+            raise ActionNotFound(name, self._ledger.names())
+        if expected != current:
+            hint = "Look at it with manage_action, then define it again"
+            raise ActionExists(f"{name!r} has changed meanwhile: it is at version {current}, not {expected}. {hint}.")
+        if (self._folder / f"{name}.py").exists() != bool(current):
+            hint = "Choose another name, or ask a person to mend or remove that file"
+            raise ActionExists(f"The library has a file named {name!r} that is no action. {hint}.")
+        return sha256
+
+    def record_check(self, name: str, version: int, *, tests: Tests, schemas: Schemas | None, status: Status) -> Entry:
+        with self._ledger.changing() as change:
+            if not change.record_check(name, version, tests, schemas, status):
+                raise ActionNotFound(name, self._ledger.names())
+        return self._find_version(name, version)
+
+    def unchecked(self) -> list[Entry]:
+        return [entry for entry in self.entries() if entry.schemas is None]
+
+    def history(self, name: str) -> list[Entry]:
+        if versions := self._ledger.find_history(name):
+            return versions
+        raise ActionNotFound(name, self._ledger.names())
+
+    def _find_version(self, name: str, version: int) -> Entry:
+        versions = self.history(name)
+        for entry in versions:
+            if entry.version == version:
+                return entry
+        there = ", ".join(str(entry.version) for entry in reversed(versions))
+        raise ActionError(f"{name!r} has no version {version}. There is {there}.")
+
+    def rollback(self, name: str, version: int, *, author: str) -> Entry:
+        old = self._find_version(name, version)
+        current = self._ledger.find(name)
+        if current and current.version == version:
+            raise ActionError(f"{name!r} is at version {version} already.")
+        status = decide_status(old.tests) if old.status is Status.DISABLED else old.status
+        return self.put(
+            old.action,
+            author=author,
+            tests=old.tests,
+            schemas=old.schemas,
+            status=Status.DISABLED if current and current.status is Status.DISABLED else status,
+            expected_version=current.version if current else 0,
+        )
+
+    def set_status(self, name: str, status: Status) -> Entry:
+        self._require_writable()
+        with self._ledger.changing() as change:
+            if not change.set_status(name, status):
+                raise ActionNotFound(name, self._ledger.names())
+        return self.get(name)
+
+    def set_pinned(self, name: str, pinned: bool) -> Entry:
+        self._require_writable()
+        with self._ledger.changing() as change:
+            if not change.set_pinned(name, pinned):
+                raise ActionNotFound(name, self._ledger.names())
+        return self.get(name)
+
+    def delete(self, name: str) -> None:
+        self._look()
+        self.get(name)
+        self._require_writable()
+        with self._ledger.changing() as change:
+            files.remove_file(self._folder / f"{name}.py")
+            change.forget_file(f"{name}.py")
+            change.lose(name)
+
+    def record_call(self, name: str, version: int, *, principal: str, ending: Ending, seconds: float) -> None:
+        try:
+            self._ledger.add_call(name, version, principal, ending, seconds)
+        except LibraryError as error:
+            _log.warning("a call of %s was not counted: %s", name, error)
+
+    def sources(self, names: Iterable[str]) -> dict[str, str]:
+        return {entry.name: entry.action.source for entry in self._find_closure(names)}
+
+    def requirements(self, names: Iterable[str]) -> tuple[str, ...]:
+        found = {text for entry in self._find_closure(names) for text in entry.action.requirements}
+        return tuple(sorted(found))
+
+    def _find_closure(self, names: Iterable[str]) -> Iterator[Entry]:
+        waiting, seen = list(names), set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            entry = self._ledger.find(name)
+            if entry and entry.status is not Status.DISABLED:
+                waiting += entry.action.uses
+                yield entry
+
+    def refresh(self) -> LibraryChanged | None:
+        self._look()
+        return self._ledger.take_news()
+
+    def broken(self) -> list[Broken]:
+        return self._ledger.find_broken()
+
+    def close(self) -> None:
+        self._known.close()
+
+    def _require_writable(self) -> None:
+        if not (self._ledger.writable and os.access(self._folder, os.W_OK)):
+            raise LibraryError(files.READ_ONLY)
+
+    def _look(self) -> None:
+        """Bring the ledger in step with the folder. Reads only files that changed."""
+        found, known = files.scan_folder(self._folder), self._known.find_files()
+        self._looked = True
+        changed = [file for file, stat in found.items() if known.get(file) != stat]
+        missing = known.keys() - found.keys()
+        # A thousand new files take a while to parse: nobody waits for it on the lock.
+        readings = {file: files.read_file(self._folder / file, self._known) for file in changed}
+        if not readings and not missing:
+            return
+        with self._known.changing(own=False) as change:
+            for file, reading in readings.items():
+                self._adopt(change, file, reading)
+            for file in missing:
+                if not (self._folder / file).exists():
+                    change.forget_file(file)
+                    change.lose(file.removesuffix(".py"))
+
+    def _adopt(self, change: Change, file: str, reading: files.Reading) -> None:
+        # Another process, or a further edit, may have been faster than the parser.
+        if files.stat_file(self._folder / file) != reading.stat or change.find_file(file) == reading.stat:
+            return
+        change.note_file(file, files.settle_stat(reading.stat), reading.problems)
+        if reading.action:
+            change.adopt(reading.action)
+        else:
+            change.lose(file.removesuffix(".py"))

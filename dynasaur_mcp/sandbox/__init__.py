@@ -1,0 +1,1 @@
+"""Where code runs. Knows neither MCP nor the library."""

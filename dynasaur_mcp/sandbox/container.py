@@ -1,0 +1,170 @@
+"""One container as a worker: the docker SDK, in threads, for its life; the SDK's attach socket for traffic."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import struct
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from dynasaur_mcp.errors import WorkerLost
+from dynasaur_mcp.sandbox.engine import Client, is_missing
+
+if TYPE_CHECKING:
+    import socket
+
+logger = logging.getLogger(__name__)
+
+KILL_SECONDS = 30.0
+LAST_WORDS_BYTES = 2000
+
+_STREAM_HEADER = struct.Struct(">BxxxI")
+_STDERR = 2
+_NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class DockerWorker:
+    """One container, attached."""
+
+    def __init__(self, client: Client, name: str, forget: Callable[[str], None]) -> None:
+        self._client = client
+        self._name = name
+        self._forget = forget
+        self._launching = threading.Lock()
+        self._killed = self._gone = False
+        self._raw: Any = None
+        self._socket: socket.socket | None = None
+        self._received = bytearray()
+        self._of_stream = 0
+        self._stream_bytes = 0
+        self._last_words = bytearray()
+
+    @property
+    def id(self) -> str:
+        return self._name
+
+    def launch(self, config: dict[str, Any]) -> None:
+        """Blocking: create, attach, start, in this order: what is said before the attachment is lost.
+
+        Raises:
+            OSError: from the engine.
+        """
+        with self._launching:
+            if self._killed:
+                raise OSError("killed before it was started")
+            self._client.create_container_from_config(config, self._name)
+            self._raw = self._client.attach_socket(self._name, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+            # http.client reads ahead, but until the start there is nothing to read.
+            self._socket = getattr(self._raw, "_sock", self._raw)
+            self._socket.setblocking(False)
+            self._client.start(self._name)
+
+    async def send(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._attached().send(left) :]
+            except _NOT_YET as error:
+                await self._wait(writable=not isinstance(error, ssl.SSLWantReadError))
+            except OSError:
+                raise self._lost() from None
+
+    async def receive(self) -> bytes:
+        while not (data := self._next_output()):
+            try:
+                received = self._attached().recv(1 << 16)
+            except _NOT_YET as error:
+                await self._wait(writable=isinstance(error, ssl.SSLWantWriteError))
+                continue
+            except OSError:
+                raise self._lost() from None
+            if not received:
+                raise self._lost()
+            self._received += received
+        return data
+
+    async def kill(self) -> None:
+        if self._gone:
+            return
+        self._killed = True
+        with anyio.move_on_after(KILL_SECONDS, shield=True):
+            if self._socket:
+                anyio.notify_closing(self._socket)
+            try:
+                await anyio.to_thread.run_sync(self._remove, abandon_on_cancel=True)
+            except OSError as error:
+                # Still registered: tried again when the sandbox is closed, and by the next server.
+                logger.error("worker %s was not removed: %s", self._name, error)
+            else:
+                self._gone = True
+                self._forget(self._name)
+
+    def _attached(self) -> socket.socket:
+        if self._socket is None or self._killed:
+            raise self._lost()
+        return self._socket
+
+    async def _wait(self, *, writable: bool) -> None:
+        try:
+            await (anyio.wait_writable if writable else anyio.wait_readable)(self._attached())
+        except (anyio.ClosedResourceError, OSError):
+            raise self._lost() from None
+
+    def _next_output(self) -> bytes:
+        """What has come of stdout; empty when more must be read. stderr is kept aside.
+
+        The stream is in pieces, each after a header of 8 bytes: which stream, three zeros, its length.
+        """
+        while self._received:
+            if not self._stream_bytes:
+                if len(self._received) < _STREAM_HEADER.size:
+                    break
+                self._of_stream, self._stream_bytes = _STREAM_HEADER.unpack_from(self._received)
+                del self._received[: _STREAM_HEADER.size]
+                continue
+            data = bytes(self._received[: self._stream_bytes])
+            del self._received[: self._stream_bytes]
+            self._stream_bytes -= len(data)
+            if self._of_stream != _STDERR:
+                return data
+            self._last_words += data
+            del self._last_words[:-LAST_WORDS_BYTES]
+        return b""
+
+    def _lost(self) -> WorkerLost:
+        words = self._last_words.decode(errors="replace").strip()
+        return WorkerLost(f"The worker is gone. Its last words: {words}" if words else "The worker is gone.")
+
+    def _remove(self) -> None:
+        with self._launching:
+            if self._socket:
+                self._raw.close()
+                self._socket.close()
+                self._socket = None
+            remove_container(self._client, self._name)
+
+
+def remove_container(client: Client, container: str) -> None:
+    """Blocking: end a container and remove it; nothing to do when it is gone. Never `stop`: that waits ten seconds.
+
+    Raises:
+        OSError: it is still there.
+    """
+    try:
+        client.remove_container(container, force=True, v=True)
+    except OSError as error:
+        if is_missing(error):
+            return
+        if getattr(error, "status_code", None) != 409:
+            raise
+        # AutoRemove is at it already.
+        try:
+            client.wait(container, timeout=int(KILL_SECONDS), condition="removed")
+        except OSError as waited:
+            if not is_missing(waited):
+                raise

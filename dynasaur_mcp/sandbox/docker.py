@@ -1,0 +1,278 @@
+"""Workers in containers.
+
+Nothing of the host is mounted, so an engine elsewhere does as well. `put_archive` is refused on a read-only root, even
+into a tmpfs: files travel in the worker's frames.
+
+`/workspace` and `/tmp` are in memory, and count against the container's. So at most half of it can be workspace and a
+quarter `/tmp`: a full one is then "No space left on device" to the code that filled it, not the end of its session.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import secrets
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from dynasaur_mcp.errors import SandboxUnavailable
+from dynasaur_mcp.sandbox.container import DockerWorker, remove_container
+from dynasaur_mcp.sandbox.engine import ANSWER_SECONDS, NO_ENGINE, Client, connect, is_missing
+from dynasaur_mcp.sandbox.image import PLATFORM_LABEL, PYTHON_LABEL, as_root, build_image, image_tag
+from dynasaur_mcp.sandbox.packages import LIST_NAME, PackageStore
+from dynasaur_mcp.sandbox.presence import Presence
+from dynasaur_mcp.types import Limits
+
+__all__ = ["DockerSandbox", "Engine", "build_image", "find_engine", "image_tag"]
+
+logger = logging.getLogger(__name__)
+
+VOLUME = "dynasaur-mcp-packages"
+SERVER_LABEL, HOME_LABEL = "dynasaur-mcp.server", "dynasaur-mcp.home"
+USER = "65534:65534"
+
+NO_IMAGE = "Docker answers but the worker image is missing: run `dynasaur-mcp image build`."
+
+ENVIRONMENT = (
+    "HOME=/workspace",
+    "LANG=C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE=1",
+    # Threads of these would make sessions that cannot fork.
+    "OMP_NUM_THREADS=1",
+    "OPENBLAS_NUM_THREADS=1",
+    "MKL_NUM_THREADS=1",
+    "NUMEXPR_NUM_THREADS=1",
+    "MPLCONFIGDIR=/tmp/matplotlib",
+    "XDG_CACHE_HOME=/tmp/cache",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine that answered and has the image."""
+
+    client: Client
+    image: str
+    python_version: str
+    """`3.12`: of the image."""
+    platform: str
+    """`x86_64-manylinux_2_36`: wheels for it run in the image."""
+
+
+async def find_engine(image: str = "") -> Engine:
+    """The engine of DOCKER_HOST, else of docker's current context, with the worker image.
+
+    Raises:
+        SandboxUnavailable: no answer within two seconds, or no image; says what to do.
+    """
+    with anyio.move_on_after(ANSWER_SECONDS + 1):  # a name lookup is not bound by the client's own timeout
+        return await anyio.to_thread.run_sync(_find_engine, image or image_tag(), abandon_on_cancel=True)
+    raise SandboxUnavailable(NO_ENGINE)
+
+
+def _find_engine(image: str) -> Engine:
+    client = connect()
+    try:
+        labels = client.inspect_image(image)["Config"]["Labels"] or {}
+        return Engine(client, image, labels[PYTHON_LABEL], labels[PLATFORM_LABEL])
+    except OSError as error:
+        client.close()
+        raise SandboxUnavailable(NO_IMAGE if is_missing(error) else NO_ENGINE) from error
+    except KeyError:
+        client.close()
+        raise SandboxUnavailable(
+            f"The image {image!r} is no worker image: build one with `dynasaur-mcp image build --base {image}`."
+        ) from None
+
+
+class DockerSandbox:
+    """Containers of one server on one engine."""
+
+    name = "docker"
+
+    def __init__(self, engine: Engine, limits: Limits, cache: Path, *, runtime: str = "") -> None:
+        """
+        Args:
+            engine: As `find_engine` gave it; closed with the sandbox.
+            limits: Of every worker.
+            cache: Folder for packages and signs of life. Servers that share it reap each other's leftovers, no others'.
+            runtime: OCI runtime other than the engine's default, such as runsc.
+        """
+        self.engine = engine
+        self.limits = limits
+        self.runtime = runtime
+        self._presence = Presence(cache / "servers")
+        self._store = PackageStore(cache / "packages", python_version=engine.python_version, platform=engine.platform)
+        self._copied: set[str] = set()
+        self._copying = anyio.Lock()
+        self._workers: dict[str, DockerWorker] = {}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """On every container of this server."""
+        return {SERVER_LABEL: self._presence.id, HOME_LABEL: self._presence.home}
+
+    async def start(self) -> DockerWorker:
+        worker = DockerWorker(self.engine.client, self._new_name(), self._forget)
+        # Registered before it exists and forgotten after it is gone, so aclose never misses one.
+        self._workers[worker.id] = worker
+        try:
+            await anyio.to_thread.run_sync(worker.launch, self._config())
+        except OSError as error:
+            await worker.kill()
+            if is_missing(error):
+                raise SandboxUnavailable(NO_IMAGE) from error
+            logger.error("docker did not start a worker: %s", error)
+            raise SandboxUnavailable("Docker did not start a worker: `dynasaur-mcp doctor` checks why.") from error
+        except BaseException:
+            await worker.kill()
+            raise
+        return worker
+
+    async def reap(self) -> int:
+        return await anyio.to_thread.run_sync(self._reap)
+
+    async def packages(self, requirements: tuple[str, ...]) -> str:
+        key = await self._store.install(requirements)
+        if not key:
+            return ""
+        async with self._copying:
+            if key not in self._copied:
+                try:
+                    await anyio.to_thread.run_sync(self._copy, key)
+                except OSError as error:
+                    logger.error("packages were not copied: %s", error)
+                    raise SandboxUnavailable("Packages could not be copied to the Docker engine.") from error
+                self._copied.add(key)
+        return f"/packages/{self._store.tag}/{key}"
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as killing:
+                for worker in list(self._workers.values()):
+                    killing.start_soon(worker.kill)
+            self._presence.close()
+            await anyio.to_thread.run_sync(self.engine.client.close)
+
+    def _forget(self, worker: str) -> None:
+        self._workers.pop(worker, None)
+
+    def _new_name(self) -> str:
+        return f"dynasaur-{self._presence.id}-{secrets.token_hex(4)}"
+
+    def _config(self) -> dict[str, Any]:
+        """The whole of a worker's container, in the words of the engine's API."""
+        limits = self.limits
+        workspace, tmp = workspace_and_tmp_bytes(limits)
+        ulimits = (("core", 0), ("nofile", limits.open_files), ("fsize", limits.file_bytes))
+        return {
+            "Image": self.engine.image,
+            "Cmd": [json.dumps(dataclasses.asdict(limits))],
+            "Hostname": "sandbox",
+            "User": USER,
+            "WorkingDir": "/workspace",
+            "Env": list(ENVIRONMENT),
+            "Labels": self.labels,
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "OpenStdin": True,
+            # stdin closes with the attached connection: a server that vanishes ends its workers.
+            "StdinOnce": True,
+            "HostConfig": {
+                "AutoRemove": True,
+                "CapDrop": ["ALL"],
+                "SecurityOpt": ["no-new-privileges"],
+                "ReadonlyRootfs": True,
+                "Tmpfs": {
+                    "/workspace": f"rw,exec,nosuid,nodev,mode=1777,size={workspace}",
+                    "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={tmp}",
+                },
+                "Mounts": [{"Type": "volume", "Source": VOLUME, "Target": "/packages", "ReadOnly": True}],
+                "NetworkMode": "none",
+                "IpcMode": "private",
+                "CgroupnsMode": "private",
+                "ShmSize": 16 << 20,
+                "PidsLimit": limits.processes,
+                "Memory": limits.memory_bytes,
+                "MemorySwap": limits.memory_bytes,
+                "NanoCpus": int(limits.cpus * 1e9),
+                # No nproc: it would count the processes of all containers of this uid together.
+                "Ulimits": [{"Name": name, "Soft": value, "Hard": value} for name, value in ulimits],
+                # json-file would double every byte of the frames onto the engine's disk.
+                "LogConfig": {"Type": "none"},
+                **({"Runtime": self.runtime} if self.runtime else {}),
+            },
+        }
+
+    def _reap(self) -> int:
+        """Raises: SandboxUnavailable."""
+        client, reaped = self.engine.client, 0
+        try:
+            found = client.containers(all=True, filters={"label": f"{HOME_LABEL}={self._presence.home}"})
+            for container in found:
+                if not self._presence.is_alive(container["Labels"][SERVER_LABEL]):
+                    remove_container(client, container["Id"])
+                    reaped += 1
+        except OSError as error:
+            logger.error("leftovers were not removed: %s", error)
+            raise SandboxUnavailable(NO_ENGINE) from error
+        self._presence.forget_dead()
+        return reaped
+
+    def _copy(self, key: str) -> None:
+        """Bring an installed set into the engine's volume, unless it is there.
+
+        Raises:
+            OSError: it is not there.
+        """
+        client, tag = self.engine.client, self._store.tag
+        final, staged = f"/packages/{tag}/{key}", f"{tag}/.new-{secrets.token_hex(4)}"
+        name = self._new_name()
+        config = {
+            "Image": self.engine.image,
+            "Entrypoint": ["python3", "-I", "/opt/worker/keep_packages.py"],
+            "Cmd": [f"/packages/{staged}", final],
+            "User": "0:0",
+            "Labels": self.labels,
+            "HostConfig": {
+                "CapDrop": ["ALL"],
+                "SecurityOpt": ["no-new-privileges"],
+                "NetworkMode": "none",
+                "Mounts": [{"Type": "volume", "Source": VOLUME, "Target": "/packages"}],
+                "LogConfig": {"Type": "none"},
+            },
+        }
+        try:
+            client.create_container_from_config(config, name)
+            # Archives go in and out of a container that was never started. This file is there when the set is whole.
+            try:
+                for _ in client.get_archive(name, f"{final}/{LIST_NAME}")[0]:
+                    pass
+                return
+            except OSError as error:
+                if not is_missing(error):
+                    raise
+            with tempfile.TemporaryFile() as archive:
+                with tarfile.open(fileobj=archive, mode="w") as members:
+                    members.add(self._store.path(key), staged, filter=as_root)
+                archive.seek(0)
+                client.put_archive(name, "/packages", archive)
+            client.start(name)
+            status = client.wait(name)["StatusCode"]
+            if status != 0:
+                raise OSError(f"the container that keeps packages ended with status {status}")
+        finally:
+            remove_container(client, name)
+
+
+def workspace_and_tmp_bytes(limits: Limits) -> tuple[int, int]:
+    """Sizes of /workspace and /tmp: see the module's docstring."""
+    return min(limits.workspace_bytes, limits.memory_bytes // 2), min(limits.tmp_bytes, limits.memory_bytes // 4)

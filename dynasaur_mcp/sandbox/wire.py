@@ -1,0 +1,64 @@
+"""Frames between server and worker: 4 bytes of length, big-endian, then one JSON object in UTF-8.
+
+The only module both sides import, so standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+MAX_FRAME_BYTES = 16 << 20
+"""Of one frame, either way."""
+
+_HEADER = struct.Struct(">I")
+
+
+class FrameError(Exception):
+    """The bytes are no frames, or a frame is over the cap."""
+
+
+def encode_frame(message: dict[str, Any]) -> bytes:
+    """One frame.
+
+    Raises:
+        FrameError: over MAX_FRAME_BYTES.
+        ValueError, TypeError: not JSON (NaN and infinity are not).
+    """
+    body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
+    if len(body) > MAX_FRAME_BYTES:
+        raise FrameError(f"a frame of {len(body)} bytes is over the cap of {MAX_FRAME_BYTES}")
+    return _HEADER.pack(len(body)) + body
+
+
+class FrameReader:
+    """Bytes in, whole messages out."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[dict[str, Any]]:
+        """The messages completed by `data`.
+
+        Raises:
+            FrameError: over the cap, not JSON, or not an object. The stream is of no use after that.
+        """
+        self._buffer += data
+        messages = []
+        while len(self._buffer) >= _HEADER.size:
+            (length,) = _HEADER.unpack_from(self._buffer)
+            if length > MAX_FRAME_BYTES:
+                raise FrameError(f"a frame of {length} bytes is over the cap of {MAX_FRAME_BYTES}")
+            end = _HEADER.size + length
+            if len(self._buffer) < end:
+                break
+            try:
+                message = json.loads(self._buffer[_HEADER.size : end])
+            except (ValueError, RecursionError) as error:
+                raise FrameError(f"a frame is not JSON: {error}") from None
+            if not isinstance(message, dict):
+                raise FrameError("a frame is not a JSON object")
+            messages.append(message)
+            del self._buffer[:end]
+        return messages

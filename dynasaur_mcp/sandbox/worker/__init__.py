@@ -1,0 +1,1 @@
+"""The program inside a sandbox: standard library and pydantic only, and `wire` of ours."""

@@ -1,0 +1,129 @@
+"""A process that forks on request: what the template, every session interpreter and every action's zygote are.
+
+A job is one byte on the control socket with three descriptors: the job's own socket, its stdout, its stderr. The
+process forks at once and answers with the child's pid; the *child* reads the job's frame from its own socket, so nothing
+a caller sends is ever seen by a process that lives on. A job ends with a `done` frame. One that is to be `kept` then
+becomes such a process itself, with its own socket as the control socket; the supervisor ends the one it replaces.
+
+Forking is only sound with one OS thread. A process with more runs the job itself and answers with its own pid.
+
+These processes cannot be read by others of their uid, so that no action sees another's memory or a session's. A job can
+be, and a session while its step runs, for the supervisor's count of memory; a byte HIDE ends that after a rollback.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
+from dynasaur_mcp.sandbox.worker.harden import set_readable
+
+Job = Callable[["Channel", dict[str, Any]], dict[str, Any]]
+"""Runs one job, given its channel and its frame, and returns what the `done` frame says."""
+
+FORK, HIDE = b"F", b"H"
+_DESCRIPTORS = 3
+
+
+class Channel:
+    """A job's own socket, seen from inside the job."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self.socket = stream
+
+    def receive(self) -> dict[str, Any]:
+        reader = FrameReader()
+        while True:
+            data = self.socket.recv(1 << 16)
+            if not data:
+                os._exit(0)
+            for message in reader.feed(data):
+                return message
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.socket.sendall(encode_frame(message))
+
+
+def fork_on_request(control: socket.socket, jobs: dict[str, Job]) -> None:
+    """Serve jobs until the control socket closes. Never returns: a child whose job is not kept exits, as does the rest."""
+    is_session = False
+    while True:
+        byte, descriptors, _, _ = socket.recv_fds(control, 1, _DESCRIPTORS)
+        if byte == HIDE:
+            set_readable(False)
+            continue
+        if not byte or len(descriptors) != _DESCRIPTORS:
+            os._exit(0)
+        _reap_children()
+        in_place = len(os.listdir("/proc/self/task")) > 1
+        randomness = random.getstate()
+        if is_session:
+            set_readable(True)
+        pid = os.getpid() if in_place else os.fork()
+        if pid:
+            control.sendall(pid.to_bytes(4, "big"))
+        if pid and not in_place:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            continue
+        control.close()
+        control = socket.socket(fileno=descriptors[0])
+        channel = Channel(control)
+        message = channel.receive()
+        set_readable(True)
+        _run_job(channel, message, descriptors[1:], jobs[message["op"]], randomness, in_place)
+        if not (message.get("keep") or in_place):
+            os._exit(0)
+        is_session = message["op"] == "step"
+
+
+def _run_job(
+    channel: Channel,
+    message: dict[str, Any],
+    output: list[int],
+    job: Job,
+    randomness: tuple[Any, ...],
+    in_place: bool,
+) -> None:
+    for number, descriptor in zip((1, 2), output, strict=True):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    if message.get("keep"):
+        # Python reseeds `random` in a fork; a session's next step goes on with the session's own numbers.
+        random.setstate(randomness)
+    elif "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    done = job(channel, message)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _flush()
+    if message.get("keep") or in_place:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        os.close(null)
+        set_readable(False)
+    done["in_place"] = in_place
+    channel.send({"done": done})
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # boundary: user code may have replaced or closed it
+            continue
+
+
+def _reap_children() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass

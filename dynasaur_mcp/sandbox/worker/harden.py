@@ -1,0 +1,55 @@
+"""What a worker's processes give up, and what they may use. Linux only."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def harden_supervisor(limits: dict[str, Any]) -> None:
+    """Make this process unreadable and unsignalled for what it will start, which inherits the limits set here."""
+    if uid := limits.get("uid"):
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    # After the change of uid, which undoes all three. Forks inherit the last two; a program they exec is readable again.
+    _control(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _control(_PR_SET_NO_NEW_PRIVS, 1)
+    set_readable(False)
+    # pid 1 gets from its own children only signals it has a handler for: Python's SIGINT handler must go.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _set(resource.RLIMIT_CORE, 0)
+    _set(resource.RLIMIT_NOFILE, limits["open_files"])
+    _set(resource.RLIMIT_FSIZE, limits["file_bytes"])
+    if limits.get("limit_processes"):
+        _set(resource.RLIMIT_NPROC, limits["processes"])
+
+
+def set_readable(readable: bool) -> None:
+    """Whether other processes of this uid may read and trace this one (PR_SET_DUMPABLE)."""
+    _control(_PR_SET_DUMPABLE, int(readable))
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """Cap this process' private memory, so that most overruns are a MemoryError at the line to blame."""
+    _set(resource.RLIMIT_DATA, memory_bytes)
+
+
+def _control(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
+
+
+def _set(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(kind, (value, value))

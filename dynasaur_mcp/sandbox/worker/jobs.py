@@ -1,0 +1,271 @@
+"""One job seen from the supervisor: a fork, its output, its deadline, and how it ended."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from dynasaur_mcp.sandbox.wire import FrameError, FrameReader, encode_frame
+from dynasaur_mcp.sandbox.worker.forker import FORK, HIDE
+from dynasaur_mcp.sandbox.worker.usage import count_oom_kills, uses_more_than
+
+FORK_SECONDS = 15.0
+"""A process that does not fork within this (its imports included) is given up."""
+_MEMORY_SECONDS = 0.05
+"""Between two looks at memory."""
+_STREAMS = ("stdout", "stderr")
+
+
+class LostError(Exception):
+    """The process that should have forked is gone or does not answer."""
+
+
+class Forker:
+    """A process that forks on request, and the control socket to it."""
+
+    def __init__(self, pid: int, control: socket.socket) -> None:
+        self.pid = pid
+        self.control = control
+
+    def is_alive(self) -> bool:
+        """Whether it still holds its end; it may be deaf all the same."""
+        if self.control.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(self.control, select.POLLHUP | select.POLLERR)
+        return not poll.poll(0)
+
+    def hide(self) -> bool:
+        """Make it unreadable for others again, after a step that was rolled back; whether it still listens."""
+        try:
+            return self.is_alive() and self.control.send(HIDE) == len(HIDE)
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        self.control.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def fork(self, payload: dict[str, Any], reserved: set[int]) -> Job:
+        """Start a job in a fork.
+
+        Raises:
+            LostError
+        """
+        ours, theirs = socket.socketpair()
+        pipes = [os.pipe() for _ in _STREAMS]
+        try:
+            socket.send_fds(self.control, [FORK], [theirs.fileno(), *(write for _, write in pipes)])
+            self.control.settimeout(FORK_SECONDS)
+            pid = int.from_bytes(self._receive_pid(), "big")
+            # The answer comes from a process that may have run user code: it must not make us kill another.
+            if pid <= 1 or (pid in reserved and pid != self.pid):
+                raise LostError("its interpreter gave a false answer")
+            return Job(pid, ours, [read for read, _ in pipes], payload, in_place=pid == self.pid)
+        except OSError:
+            ours.close()
+            for read, _ in pipes:
+                os.close(read)
+            raise LostError("its interpreter did not answer") from None
+        finally:
+            theirs.close()
+            for _, write in pipes:
+                os.close(write)
+
+    def _receive_pid(self) -> bytes:
+        answer = b""
+        while len(answer) < 4:
+            part = self.control.recv(4 - len(answer))
+            if not part:
+                raise ConnectionResetError
+            answer += part
+        return answer
+
+
+class Job:
+    """A running fork. `done` says how it ended once `watch` has returned."""
+
+    def __init__(
+        self, pid: int, stream: socket.socket, output: list[int], payload: dict[str, Any], *, in_place: bool
+    ) -> None:
+        self.pid = pid
+        self.in_place = in_place
+        self.forker = Forker(pid, stream)
+        self.done: dict[str, Any] = {}
+        self._stream = stream
+        self._output = dict(zip(_STREAMS, output, strict=True))
+        self._to_send = memoryview(encode_frame(payload))
+        self._reader = FrameReader()
+        self._phase = ""
+        stream.setblocking(False)
+        for descriptor in output:
+            os.set_blocking(descriptor, False)
+
+    def watch(
+        self,
+        *,
+        seconds: float,
+        grace_seconds: float,
+        output_bytes: int,
+        memory_bytes: int,
+        on_output: Callable[[str, str], None],
+        requests: int,
+        is_cancelled: Callable[[], bool],
+        shared_bytes: int,
+    ) -> None:
+        """Carry output and wait for the end: its own, or at the limits' hands.
+
+        `shared_bytes` is the template's memory, which every process shares.
+        """
+        oom_kills = count_oom_kills()
+        stop = _Stop(self.pid, time.monotonic() + seconds, grace_seconds)
+        printed = {stream: _Printed(output_bytes) for stream in _STREAMS}
+        poll = select.poll()
+        names = {descriptor: stream for stream, descriptor in self._output.items()}
+        for descriptor in (*names, requests):
+            poll.register(descriptor, select.POLLIN)
+        poll.register(self._stream, select.POLLIN | (select.POLLOUT if self._to_send else 0))
+        # The end of the process itself: its socket may be held open by what it started.
+        ended = os.pidfd_open(self.pid)
+        poll.register(ended, select.POLLIN)
+        if is_cancelled():
+            stop.begin("cancelled")
+        next_look = time.monotonic() + _MEMORY_SECONDS
+        while not self.done:
+            wait = max(0.0, min(stop.next_at, next_look) - time.monotonic())
+            for descriptor, _ in poll.poll(wait * 1000 + 1):
+                if descriptor in names:
+                    self._carry(names[descriptor], printed, on_output, poll)
+                elif descriptor == self._stream.fileno():
+                    self._talk(poll)
+                elif descriptor == requests:
+                    if is_cancelled():
+                        stop.begin("cancelled")
+                elif descriptor == ended and not self.done:
+                    self._talk(poll)
+                    self.done = self.done or {"ending": "lost"}
+            stop.proceed()
+            if time.monotonic() >= next_look:
+                if uses_more_than(memory_bytes, shared_bytes):
+                    stop.kill("memory")
+                next_look = time.monotonic() + _MEMORY_SECONDS
+        os.close(ended)
+        for stream, descriptor in self._output.items():
+            while self._carry(stream, printed, on_output, poll):
+                pass
+            os.close(descriptor)
+        self._stream.setblocking(True)
+        if self.done["ending"] == "lost" and not stop.reason and count_oom_kills() > oom_kills:
+            self.done["ending"] = "memory"
+        self._conclude(stop, sum(p.dropped for p in printed.values()))
+
+    def _conclude(self, stop: _Stop, dropped_bytes: int) -> None:
+        if self.done["ending"] == "lost" and self._phase:
+            self.done["phase"] = self._phase
+        if stop.reason and not (self.done["ending"] == "returned" and not stop.killed):
+            self.done["ending"] = stop.reason
+            self.done["overran"] = True
+            self.done["killed"] = stop.killed
+            self.done.setdefault("phase", self._phase)
+        self.done["dropped_bytes"] = dropped_bytes
+
+    def _carry(
+        self, stream: str, printed: dict[str, _Printed], on_output: Callable[[str, str], None], poll: select.poll
+    ) -> bool:
+        """Pass on what was printed; whether there may be more."""
+        descriptor = self._output[stream]
+        try:
+            data = os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return False
+        if not data:
+            with contextlib.suppress(KeyError):
+                poll.unregister(descriptor)
+            text = printed[stream].finish()
+        else:
+            text = printed[stream].take(data)
+        if text:
+            on_output(stream, text)
+        return bool(data)
+
+    def _talk(self, poll: select.poll) -> None:
+        try:
+            if self._to_send:
+                self._to_send = self._to_send[self._stream.send(self._to_send) :]
+                if not self._to_send:
+                    poll.modify(self._stream, select.POLLIN)
+            while True:
+                data = self._stream.recv(1 << 16)
+                if not data:
+                    self.done = self.done or {"ending": "lost"}
+                    return
+                for message in self._reader.feed(data):
+                    if isinstance(message.get("done"), dict) and isinstance(message["done"].get("ending"), str):
+                        self.done = message["done"]
+                        return
+                    self._phase = str(message.get("phase", ""))[:100]
+        except BlockingIOError:
+            return
+        except (OSError, FrameError):
+            self.done = self.done or {"ending": "lost"}
+
+
+class _Stop:
+    """Ending a job: SIGINT at the deadline or when asked, SIGKILL after the grace."""
+
+    def __init__(self, pid: int, deadline: float, grace_seconds: float) -> None:
+        self.reason = ""
+        self.killed = False
+        self.next_at = deadline
+        self._pid = pid
+        self._grace_seconds = grace_seconds
+
+    def begin(self, reason: str) -> None:
+        if not self.reason:
+            self.reason = reason
+            self._signal(signal.SIGINT)
+            self.next_at = time.monotonic() + self._grace_seconds
+
+    def kill(self, reason: str) -> None:
+        self.reason = self.reason or reason
+        self.killed = True
+        self._signal(signal.SIGKILL)
+        self.next_at = time.monotonic() + self._grace_seconds
+
+    def proceed(self) -> None:
+        if time.monotonic() < self.next_at:
+            return
+        if self.reason:
+            self.kill(self.reason)
+        else:
+            self.begin("timeout")
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, number)
+
+
+class _Printed:
+    """One output stream: decoded with replacement, kept up to a cap, the rest counted."""
+
+    def __init__(self, cap_bytes: int) -> None:
+        self.dropped = 0
+        self._left = cap_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def take(self, data: bytes) -> str:
+        kept = data[: self._left]
+        self._left -= len(kept)
+        self.dropped += len(data) - len(kept)
+        return self._decoder.decode(kept)
+
+    def finish(self) -> str:
+        return self._decoder.decode(b"", final=True)

@@ -1,0 +1,169 @@
+"""A function's signature as pydantic models: JSON in, JSON out, and the schemas of both."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic.json_schema import PydanticJsonSchemaWarning
+
+
+class SchemaError(Exception):
+    """A type of the signature has no JSON form; the message says which and what to do."""
+
+
+class ValueMisfitError(Exception):
+    """What the function returned does not fit its return type, or JSON cannot hold it."""
+
+
+class Signature:
+    """How an action is called with JSON.
+
+    Raises:
+        SchemaError
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.parameters = list(inspect.signature(function).parameters.values())
+        try:
+            hints = typing.get_type_hints(function, include_extras=True)
+        except Exception as error:  # boundary: evaluating annotations of user code
+            raise SchemaError(f"A type annotation cannot be evaluated: {type(error).__name__}: {error}") from None
+        # Fields get neutral names: a parameter may be called `schema` or `model_x`, which pydantic keeps for itself.
+        names = {f"p{number}": parameter.name for number, parameter in enumerate(self.parameters)}
+        fields: dict[str, Any] = {}
+        for field, parameter in zip(names, self.parameters, strict=True):
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            fields[field] = (hints.get(parameter.name, Any), default)
+            _require_json_form(f"parameter {parameter.name!r}", hints.get(parameter.name, Any), "validation")
+        self.model: type[BaseModel] = create_model(
+            "Arguments",
+            __config__=ConfigDict(extra="forbid", alias_generator=names.__getitem__, validate_default=False),
+            **fields,
+        )
+        returns = hints.get("return", Any)
+        _require_json_form("the return value", returns, "serialization")
+        self.returns: TypeAdapter[Any] = TypeAdapter(returns)
+
+    def read_arguments(self, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments, converted.
+
+        Raises:
+            ValidationError: every misfit at once.
+        """
+        model = self.model.model_validate_json(json.dumps(arguments), by_alias=True)
+        positional: list[Any] = []
+        keywords: dict[str, Any] = {}
+        for number, parameter in enumerate(self.parameters):
+            value = getattr(model, f"p{number}")
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                positional.append(value)
+            else:
+                keywords[parameter.name] = value
+        return positional, keywords
+
+    def dump_result(self, value: Any) -> Any:
+        """The return value as JSON.
+
+        Raises:
+            ValueMisfitError
+        """
+        if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
+            value = value.tolist()
+        try:
+            valid = self.returns.validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueMisfitError(
+                f"The return value does not fit its type annotation{' at ' + where if where else ''}: {first['msg']}."
+                " Correct the annotation or the value."
+            ) from None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                dumped = self.returns.dump_python(valid, mode="json", by_alias=True)
+            json.dumps(dumped, allow_nan=False)
+        except Exception as error:  # boundary: serialising what user code made
+            raise ValueMisfitError(
+                f"JSON cannot hold the return value: {str(error).splitlines()[0]}. "
+                "Return text, numbers, booleans, None, lists and dicts of them."
+            ) from None
+        return dumped
+
+    def schemas(self) -> dict[str, Any]:
+        """`input`, `output`, `wraps_result`, as in `Schemas`."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
+            given = _self_contained(self.model.model_json_schema(by_alias=True))
+            result = _self_contained(self.returns.json_schema(mode="serialization", by_alias=True))
+        given.setdefault("properties", {})
+        wraps = result.get("type") != "object" or bool({"anyOf", "oneOf", "allOf"} & set(result))
+        if wraps:
+            result = {"type": "object", "properties": {"result": result}, "required": ["result"]}
+        result.setdefault("properties", {})
+        return {"input": given, "output": result, "wraps_result": wraps}
+
+
+def describe_misfits(error: ValidationError) -> list[str]:
+    """One sentence for each argument that does not fit."""
+    misfits = []
+    for item in error.errors(include_url=False, include_context=False):
+        where = ".".join(map(str, item["loc"]))
+        if item["type"] == "missing":
+            misfits.append(f"{where!r} is missing")
+        elif item["type"] == "extra_forbidden":
+            misfits.append(f"{where!r} is not a parameter")
+        else:
+            got = json.dumps(item["input"], default=repr)
+            misfits.append(f"{where!r}: {item['msg']}, got {got if len(got) <= 80 else got[:79] + '…'}")
+    return misfits
+
+
+def _require_json_form(what: str, annotation: Any, mode: Any) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
+            TypeAdapter(annotation).json_schema(mode=mode)
+    except Exception as error:  # boundary: pydantic on types of user code
+        shown = getattr(annotation, "__name__", None) or str(annotation)
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SchemaError(
+            f"The type {shown} of {what} has no JSON form ({reason.rstrip('.')}). Use text, numbers, bool, list, dict, "
+            "date, Literal, Enum, dataclass, TypedDict, a pydantic model, or a path to a file."
+        ) from None
+
+
+def _self_contained(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with every `$ref` replaced by what it names; a type within itself becomes any value. Without titles."""
+    definitions = schema.pop("$defs", {})
+
+    def inline(node: Any, open_names: tuple[str, ...], is_schema: bool = True) -> Any:
+        if isinstance(node, list):
+            return [inline(item, open_names) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if is_schema and isinstance(node.get("$ref"), str):
+            name = node["$ref"].rpartition("/")[2]
+            beside = {key: value for key, value in node.items() if key != "$ref"}
+            if name in open_names:
+                return beside
+            return inline({**definitions.get(name, {}), **beside}, (*open_names, name))
+        kept = {}
+        for key, value in node.items():
+            if is_schema and key in ("title", "discriminator"):
+                continue
+            if is_schema and key in ("default", "const", "enum", "examples"):
+                kept[key] = value
+            else:
+                kept[key] = inline(value, open_names, not (is_schema and key in ("properties", "patternProperties")))
+        return kept
+
+    inlined: dict[str, Any] = inline(schema, ())
+    return inlined

@@ -1,0 +1,128 @@
+"""One step of a session: code run as a notebook cell, in a fork of the session that becomes the session."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import base64
+import inspect
+import io
+import os
+import sys
+import time
+from types import CodeType, ModuleType
+from typing import Any
+
+from dynasaur_mcp.sandbox.worker.forker import Channel
+from dynasaur_mcp.sandbox.worker.imports import add_sources, cache_lines
+from dynasaur_mcp.sandbox.worker.problems import describe_exception
+
+WORKSPACE = "/workspace"
+MAX_SHOWN_CHARACTERS = 256 << 10
+MAX_IMAGES = 4
+MAX_IMAGE_BYTES = 1 << 20
+MAX_FILES = 50
+_MAX_FILES_LOOKED_AT = 5000
+
+_session = ModuleType("__main__")
+
+
+def run_step(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
+    """Job `step`: `code`, `number`, and the `sources` and `folders` its imports need."""
+    started = now_ns()
+    sys.modules["__main__"] = _session
+    done: dict[str, Any] = {"ending": "returned", "shown": "", "error": "", "images": [], "files": [], "defined": []}
+    filename = f"<step {message['number']}>"
+    cache_lines(filename, message["code"])
+    try:
+        add_sources(message["sources"], message["folders"])
+        tree = ast.parse(message["code"], filename)
+        value = _execute(tree, filename)
+        done["shown"] = _show(value)
+        done["images"] = _collect_images(value)
+        done["defined"] = _public_functions(tree)
+    except MemoryError as error:
+        done.update(ending="memory", error=describe_exception(error))
+    except BaseException as error:  # boundary: user code, SystemExit and KeyboardInterrupt included
+        done.update(ending="raised", error=describe_exception(error))
+    done["files"] = changed_files(started)
+    return done
+
+
+def _execute(tree: ast.Module, filename: str) -> Any:
+    """Run all statements; the value of the last one if it is an expression, also kept as `_`."""
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    _evaluate(compile(tree, filename, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True))
+    if not isinstance(last, ast.Expr):
+        return None
+    expression = ast.Expression(last.value)
+    value = _evaluate(compile(expression, filename, "eval", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True))
+    tree.body.append(last)
+    if value is not None:
+        _session.__dict__["_"] = value
+    return value
+
+
+def _evaluate(code: CodeType) -> Any:
+    value = eval(code, _session.__dict__)  # noqa: S307
+    if code.co_flags & inspect.CO_COROUTINE:
+        return asyncio.run(value)
+    return value
+
+
+def _show(value: Any) -> str:
+    shown = "" if value is None else repr(value)
+    return shown if len(shown) <= MAX_SHOWN_CHARACTERS else shown[:MAX_SHOWN_CHARACTERS] + "…"
+
+
+def _public_functions(tree: ast.Module) -> list[str]:
+    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [name for name in dict.fromkeys(functions) if not name.startswith("_")]
+
+
+def _collect_images(value: Any) -> list[dict[str, str]]:
+    """PNGs: the value's own rendering, and every figure matplotlib has open, which is closed."""
+    pictures: list[bytes] = []
+    render = getattr(type(value), "_repr_png_", None)
+    if render is not None and (picture := render(value)):
+        pictures.append(picture)
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    for number in list(pyplot.get_fignums())[:MAX_IMAGES] if pyplot else []:
+        buffer = io.BytesIO()
+        pyplot.figure(number).savefig(buffer, format="png")
+        pictures.append(buffer.getvalue())
+    if pyplot:
+        pyplot.close("all")
+    return [
+        {"mime_type": "image/png", "base64": base64.b64encode(picture).decode()}
+        for picture in pictures[:MAX_IMAGES]
+        if isinstance(picture, bytes) and len(picture) <= MAX_IMAGE_BYTES
+    ]
+
+
+def now_ns() -> int:
+    """The time by the clock that stamps files, which ticks more coarsely than others."""
+    return time.clock_gettime_ns(time.CLOCK_REALTIME_COARSE)
+
+
+def changed_files(since_ns: int) -> list[dict[str, Any]]:
+    """Regular files of the workspace written since then, up to MAX_FILES, by name."""
+    found: list[dict[str, Any]] = []
+    folders, looked_at = [WORKSPACE], 0
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as items:
+                for item in items:
+                    looked_at += 1
+                    if looked_at > _MAX_FILES_LOOKED_AT:
+                        return found
+                    if item.is_dir(follow_symlinks=False):
+                        folders.append(item.path)
+                    elif item.is_file(follow_symlinks=False):
+                        status = item.stat(follow_symlinks=False)
+                        if status.st_mtime_ns >= since_ns and len(found) < MAX_FILES:
+                            name = os.path.relpath(item.path, WORKSPACE).encode("utf-8", "replace").decode()
+                            found.append({"path": name, "size_bytes": status.st_size})
+        except OSError:
+            continue
+    return sorted(found, key=lambda file: str(file["path"]))

@@ -1,0 +1,243 @@
+"""pid 1 of a sandbox: runs jobs in forks, holds them to their limits, and ends what they leave behind. Never runs user code.
+
+Requests (one at a time; `cancel` may come in between):
+    {"id", "op": "step", "code", "sources", "folders", "seconds"}
+    {"id", "op": "call", "key", "action", "arguments", "seconds"[, "sources", "folders"]}
+    {"id", "op": "check", "action", "sources", "folders", "seconds"}
+    {"id", "op": "ping"}
+    {"op": "cancel", "id"}
+Answers: {"ready": pid} once, then for each request {"id", "stream": "stdout" | "stderr", "text"} … and {"id", "done": {…}}.
+A `call` whose key it does not know, sent without sources, is answered {"done": {"ending": "unknown"}}.
+
+The template is a fork with pydantic imported that has run nothing; every other process descends from it:
+
+    supervisor ── template ─┬─ session interpreter ── its next step (which replaces it, or dies)
+                            └─ zygote of an action ── one fork a call
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import select
+import signal
+import socket
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
+from dynasaur_mcp.sandbox.worker.forker import fork_on_request
+from dynasaur_mcp.sandbox.worker.harden import limit_memory
+from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
+from dynasaur_mcp.sandbox.worker.usage import kill_strays, memory_of
+
+MAX_KNOWN_ACTIONS = 512
+MAX_ZYGOTES = 48
+ZYGOTE_MEMORY_SHARE = 0.25
+"""Of the memory limit; past it the least recently used zygote goes."""
+
+
+class Supervisor:
+    """Serves one server over two descriptors until the first ends."""
+
+    def __init__(self, frames_in: int, frames_out: int, limits: dict[str, Any]) -> None:
+        self._in = frames_in
+        self._out = frames_out
+        self._limits = limits
+        self._reader = FrameReader()
+        self._waiting: collections.deque[dict[str, Any]] = collections.deque()
+        self._template: Forker | None = None
+        self._session: Forker | None = None
+        self._steps = 0
+        self._zygotes: collections.OrderedDict[str, Forker] = collections.OrderedDict()
+        self._known: collections.OrderedDict[str, dict[str, Any]] = collections.OrderedDict()
+        self._answer: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "step": self._step,
+            "call": self._call,
+            "check": self._check,
+            "ping": lambda _: {"ending": "returned"},
+        }
+
+    def serve(self) -> None:
+        self._template = self._start_template()
+        self._send({"ready": os.getpid()})
+        while True:
+            request = self._next_request()
+            if request["op"] == "cancel":
+                continue
+            done = self._answer[request["op"]](request)
+            self._send({"id": request["id"], "done": done})
+
+    def _step(self, request: dict[str, Any]) -> dict[str, Any]:
+        fresh = self._session is None
+        base = self._session or self._fork_base()
+        self._steps += 1
+        payload = {**request, "keep": True, "number": self._steps}
+        done, child = self._run(base, payload, request)
+        if child and done["ending"] in ("returned", "raised") and not done.get("overran"):
+            if child.in_place:
+                base.control.close()
+            elif not fresh:
+                base.kill()
+            self._session = child.forker
+        else:
+            self._steps -= 1
+            if child and child.in_place:
+                self._session = None
+                done["session_lost"] = not fresh
+            elif child:
+                child.forker.kill()
+            if self._session is not None and not self._session.hide():
+                self._session = None
+                done["session_lost"] = True
+        self._sweep()
+        return done
+
+    def _call(self, request: dict[str, Any]) -> dict[str, Any]:
+        key = request["key"]
+        if "sources" in request:
+            self._known[key] = {name: request[name] for name in ("action", "sources", "folders")}
+            if len(self._known) > MAX_KNOWN_ACTIONS:
+                self._known.popitem(last=False)
+        if key not in self._known:
+            return {"ending": "unknown"}
+        self._known.move_to_end(key)
+        zygote = self._zygotes.get(key)
+        if zygote is None or not zygote.is_alive():
+            done, child = self._run(self._fork_base(), {"op": "load", "keep": True, **self._known[key]}, request)
+            if not child or done["ending"] != "returned" or done.get("overran"):
+                if child:
+                    child.forker.kill()
+                self._sweep()
+                return done
+            zygote = self._zygotes[key] = child.forker
+            self._evict_zygotes()
+        self._zygotes.move_to_end(key)
+        payload = {"op": "call", "arguments": request["arguments"]}
+        done, child = self._run(zygote, payload, request)
+        if child and child.in_place and done["ending"] == "returned":
+            zygote.control.close()
+            self._zygotes[key] = child.forker
+        elif child:
+            child.forker.kill()
+        self._sweep()
+        return done
+
+    def _check(self, request: dict[str, Any]) -> dict[str, Any]:
+        done, child = self._run(self._fork_base(), request, request)
+        if child:
+            child.forker.kill()
+        self._sweep()
+        return done
+
+    def _run(self, base: Forker, payload: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], Job | None]:
+        """Fork `base` for a job and see it through; without a Job when the fork itself was lost."""
+        try:
+            job = base.fork(payload, self._spared())
+        except LostError as error:
+            base.kill()
+            return {"ending": "lost", "error": str(error)}, None
+        job.watch(
+            seconds=request["seconds"],
+            grace_seconds=self._limits["grace_seconds"],
+            output_bytes=self._limits["output_bytes"],
+            memory_bytes=self._limits["memory_bytes"],
+            on_output=lambda stream, text: self._send({"id": request["id"], "stream": stream, "text": text}),
+            requests=self._in,
+            is_cancelled=lambda: self._is_cancelled(request["id"]),
+            shared_bytes=memory_of(self._template.pid) if self._template else 0,
+        )
+        return job.done, job
+
+    # The processes
+
+    def _fork_base(self) -> Forker:
+        if self._template is None or not self._template.is_alive():
+            self._template = self._start_template()
+        return self._template
+
+    def _start_template(self) -> Forker:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(OSError):
+                ours.close()
+                os.closerange(3, theirs.fileno())
+                os.closerange(theirs.fileno() + 1, self._limits["open_files"])
+            _become_template(theirs, self._limits["memory_bytes"])
+        theirs.close()
+        return Forker(pid, ours)
+
+    def _spared(self) -> set[int]:
+        forkers = [self._template, self._session, *self._zygotes.values()]
+        return {1, os.getpid(), *(forker.pid for forker in forkers if forker)}
+
+    def _sweep(self) -> None:
+        if not kill_strays(self._spared()):
+            # What cannot be ended takes the worker with it: pid 1 going ends every process of the sandbox.
+            os._exit(3)
+        for key in [key for key, zygote in self._zygotes.items() if not zygote.is_alive()]:
+            del self._zygotes[key]
+
+    def _evict_zygotes(self) -> None:
+        cap = self._limits["memory_bytes"] * ZYGOTE_MEMORY_SHARE
+        most = min(MAX_ZYGOTES, self._limits["processes"] // 3)
+        shared = memory_of(self._fork_base().pid)
+        while len(self._zygotes) > 1 and (
+            len(self._zygotes) > most or sum(memory_of(z.pid) - shared for z in self._zygotes.values()) > cap
+        ):
+            self._zygotes.popitem(last=False)[1].kill()
+
+    # The frames
+
+    def _send(self, message: dict[str, Any]) -> None:
+        data = memoryview(encode_frame(message))
+        while data:
+            data = data[os.write(self._out, data) :]
+
+    def _read(self) -> None:
+        data = os.read(self._in, 1 << 16)
+        if not data:
+            os._exit(0)
+        self._waiting.extend(self._reader.feed(data))
+
+    def _next_request(self) -> dict[str, Any]:
+        while not self._waiting:
+            self._read()
+        return self._waiting.popleft()
+
+    def _is_cancelled(self, identifier: int) -> bool:
+        """Read what has come; whether it cancels this request. Later requests wait."""
+        while select.select([self._in], [], [], 0)[0]:
+            self._read()
+        cancelled = any(m["op"] == "cancel" and m["id"] == identifier for m in self._waiting)
+        self._waiting = collections.deque(m for m in self._waiting if m["op"] != "cancel")
+        return cancelled
+
+
+def _become_template(control: socket.socket, memory_bytes: int) -> None:
+    """Import what jobs need, then fork on request; never returns."""
+    with _dying_alone():
+        import gc
+
+        from dynasaur_mcp.sandbox.worker.calls import call_action, check_action, load_action
+        from dynasaur_mcp.sandbox.worker.steps import run_step
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        limit_memory(memory_bytes)
+        gc.freeze()
+        jobs = {"step": run_step, "load": load_action, "call": call_action, "check": check_action}
+        fork_on_request(control, jobs)
+
+
+@contextlib.contextmanager
+def _dying_alone() -> Iterator[None]:
+    """A child never unwinds into the supervisor's own frames."""
+    try:
+        yield
+    except BaseException:  # boundary: the process ends here
+        traceback.print_exc()
+    finally:
+        os._exit(1)

@@ -1,0 +1,89 @@
+"""What the processes of this sandbox use, read from /proc, and ending those that nobody answers for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_SWEEP_SECONDS = 3.0
+
+
+def pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def memory_of(pid: int) -> int:
+    """Private and anonymous memory of a process in bytes, pages shared after a fork counted in each; 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            fields = file.read().split()
+    except OSError:
+        return 0
+    return (int(fields[1]) - int(fields[2])) * _PAGE_BYTES
+
+
+def uses_more_than(memory_bytes: int, shared_bytes: int) -> bool:
+    """Whether all processes but this one together hold more; `shared_bytes` is what each shares with all others.
+
+    A process that can be read counts by its proportional share of each page, others by what they do not share with all.
+    """
+    others = [pid for pid in pids() if pid != os.getpid()]
+    if sum(map(memory_of, others)) <= memory_bytes:
+        return False
+    return sum(_share_of(pid, shared_bytes) for pid in others) > memory_bytes
+
+
+def _share_of(pid: int, shared_bytes: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pss_Anon:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return max(0, memory_of(pid) - shared_bytes)
+
+
+def count_oom_kills() -> int:
+    """How often the kernel has killed for memory in this sandbox's cgroup; 0 where it has none of its own."""
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        try:
+            with open(path, "rb") as file:
+                for line in file:
+                    if line.startswith(b"oom_kill "):
+                        return int(line.split()[1])
+        except OSError:
+            continue
+    return 0
+
+
+def kill_strays(spared: set[int]) -> bool:
+    """End every process but the spared; whether none is left. Repeats, as a fork bomb makes new ones meanwhile."""
+    deadline = time.monotonic() + _SWEEP_SECONDS
+    while True:
+        strays = [pid for pid in pids() if pid not in spared and not _is_zombie(pid)]
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        _reap()
+        if not strays:
+            return True
+        if time.monotonic() > deadline:
+            return False
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except OSError:
+        return True
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass

@@ -1,0 +1,121 @@
+"""What the meta-tools take, and every misfit of what they were given, said at once."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from dynasaur_mcp.errors import ArgumentsInvalid
+from dynasaur_mcp.server.content import clean_line
+from dynasaur_mcp.types import JSON, Problem
+
+
+class Arguments(BaseModel):
+    """Arguments of a meta-tool, as a client sends them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def parse_object(value: object) -> object:
+    """Models often send an object as a string of JSON."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Session = Annotated[
+    str | None, Field(max_length=200, description="Handle of a session; the same handle finds its state again")
+]
+
+
+class SearchActions(Arguments):
+    query: str = Field(max_length=2000, description="What it should do")
+    limit: int = Field(default=5, ge=1, le=50)
+    detail: Literal["signature", "full"] = "signature"
+
+
+class RunPython(Arguments):
+    code: str
+    session: Session = None
+    timeout_seconds: float | None = Field(default=None, gt=0, le=3600)
+    background: bool = Field(default=False, description="Return a run id at once")
+
+
+class DefineAction(Arguments):
+    source: str | None = Field(
+        default=None,
+        description="A whole file: imports, helpers, one public function with type hints and a docstring with >>> "
+        "examples, optional test_* functions",
+    )
+    from_session: str | None = Field(
+        default=None, max_length=200, description="Instead of source: the session that defined function `name`"
+    )
+    name: str | None = Field(default=None, max_length=200)
+    replaces: str | None = Field(default=None, max_length=200, description="Existing action this is a new version of")
+    tags: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> DefineAction:
+        if (self.source is None) == (self.from_session is None):
+            raise ValueError("give either source, or from_session with name")
+        if self.from_session is not None and self.name is None:
+            raise ValueError("from_session needs name, the function to keep")
+        return self
+
+
+class ExecuteAction(Arguments):
+    name: Name
+    arguments: Annotated[dict[str, Any], BeforeValidator(parse_object)] = Field(default_factory=dict)
+    session: Session = None
+
+
+class ManageAction(Arguments):
+    name: Name
+    op: Literal["show", "history", "diff", "test", "rollback", "pin", "unpin", "enable", "disable", "delete"]
+    version: int | None = Field(default=None, ge=1)
+
+
+class CheckRun(Arguments):
+    run: Name
+    wait_seconds: float = Field(default=0.0, ge=0, le=45)
+    cancel: bool = False
+
+
+A = TypeVar("A", bound=Arguments)
+
+
+def read_arguments(model: type[A], name: str, given: dict[str, JSON]) -> A:
+    """The arguments of a meta-tool.
+
+    Raises:
+        ArgumentsInvalid: every misfit, and what the tool takes.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        takes = ", ".join(
+            f"{field} (required)" if info.is_required() else field for field, info in model.model_fields.items()
+        )
+        problems = [Problem(describe_misfit(detail, list(model.model_fields))) for detail in error.errors()]
+        raise ArgumentsInvalid(f"{name} takes {takes}. Not as given:", problems) from None
+
+
+def describe_misfit(detail: ErrorDetails, fields: Sequence[str]) -> str:
+    where = ".".join(str(part) for part in detail["loc"])
+    match detail["type"]:
+        case "missing":
+            return f"{where}: missing"
+        case "extra_forbidden":
+            near = difflib.get_close_matches(where, fields, n=1)
+            return f"{where}: no such argument" + (f". Did you mean {near[0]!r}?" if near else "")
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}, got {clean_line(repr(detail['input']), 80)}" if where else message

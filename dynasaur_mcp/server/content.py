@@ -1,0 +1,245 @@
+"""Outcomes, definitions, matches, runs and errors as `CallToolResult`.
+
+Three rules, from what clients do with results. Many forward only `structuredContent` where there is some, so the text
+carries everything too; errors are text only, since a strict client would hold them against the output schema; and
+images are never paired with structured content, or nobody would see them. Where a tool has promised an output schema
+the structured content wins and the text says how to see the images.
+
+Whatever comes from a sandbox is cleaned first: a lone surrogate, or a value nested too deep, would end the whole
+connection when the SDK writes the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mcp_types import CallToolResult, ContentBlock, ImageContent, TextContent
+
+from dynasaur_mcp.errors import DynasaurError
+from dynasaur_mcp.types import JSON, Ending, Entry, Image, Match, Outcome, Status
+
+if TYPE_CHECKING:
+    from dynasaur_mcp.define import Definition
+    from dynasaur_mcp.runs import Run
+    from dynasaur_mcp.search import Found
+
+MAX_DEPTH = 100
+MAX_FILES = 20
+_ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class TooDeepError(Exception):
+    """A value is nested deeper than `MAX_DEPTH`."""
+
+
+def clean_text(text: str) -> str:
+    """Text that is safe in JSON and reads as it prints: colours gone, other control characters escaped."""
+    text = _ANSI.sub("", text.replace("\r\n", "\n")).replace("\r", "\n")
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def clean_value(value: JSON, depth: int = MAX_DEPTH) -> JSON:
+    """A value as strict JSON: no lone surrogates, no NaN or infinity (they become null).
+
+    Raises:
+        TooDeepError: see there.
+    """
+    if depth == 0:
+        raise TooDeepError
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {clean_value(str(key)): clean_value(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean_value(item, depth - 1) for item in value]
+    return value
+
+
+def shorten(text: str, limit: int, rest: str) -> str:
+    """At most about `limit` characters: head and tail, and between them a line that says where the rest is."""
+    if len(text) <= limit:
+        return text
+    head, tail = text[: limit * 2 // 3], text[-(limit // 3) :]
+    return f"{head}\n[… {len(text) - len(head) - len(tail):,} characters left out{rest} …]\n{tail}"
+
+
+def clean_line(text: str, limit: int) -> str:
+    """One printable line of at most `limit` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def first_line(error: Exception) -> str:
+    """What a model is told of an error that only the operator can mend."""
+    return clean_line((str(error).splitlines() or [type(error).__name__])[0], 300)
+
+
+def result_of_text(text: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(text=clean_text(text))])
+
+
+def result_of_error(error: DynasaurError | str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(text=clean_text(str(error)))], is_error=True)
+
+
+def present_call(entry: Entry, outcome: Outcome, *, promised: bool, limit: int) -> CallToolResult:
+    """What calling an action gave; `promised` says that its own tool was called, whose output schema must be kept."""
+    if not outcome.succeeded:
+        return result_of_error(join(describe_failure(outcome), *describe_rest(outcome, limit)))
+    try:
+        value = clean_value(outcome.value)
+    except TooDeepError:
+        return result_of_error(f"{entry.name!r} returned a value nested deeper than {MAX_DEPTH} levels: flatten it.")
+    structured = structure(entry, value) if promised or not outcome.images else None
+    hidden = len(outcome.images) if structured is not None else 0
+    notes = [f"It showed {count(hidden, 'image')}: execute_action gives those too."] if hidden else []
+    where = "" if structured is None else "; all of it is in the structured content"
+    text = shorten(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), limit, where)
+    sections = describe_rest(outcome, limit, notes=notes)
+    content = blocks(join(section("Value", text), *sections) if sections else text, () if hidden else outcome.images)
+    return CallToolResult(content=content, structured_content=structured)
+
+
+def structure(entry: Entry, value: JSON) -> dict[str, JSON] | None:
+    """The structured content of a returned value, where its action has an output schema."""
+    if entry.schemas is None:
+        return None
+    if entry.schemas.wraps_result:
+        return {"result": value}
+    return value if isinstance(value, dict) else None
+
+
+def present_run(run: Run, *, limit: int) -> CallToolResult:
+    """What a piece of code gave, or how far it is."""
+    where = f"; all of it: resource dynasaur://runs/{run.id}/output"
+    outcome = run.outcome
+    if outcome is None:
+        head = f"Still running: run {run.id!r} in session {run.session!r}. check_run waits for it or cancels it."
+        return result_of_text(join(head, section("Printed so far", shorten(run.output, limit, where))))
+    tail = f"(session {run.session!r}, {outcome.seconds:.2f} s)"
+    rest = describe_rest(outcome, limit, where=where)
+    if not outcome.succeeded:
+        return result_of_error(join(describe_failure(outcome), *rest, tail))
+    value = section("Value", shorten(outcome.shown, limit, where))
+    defined = describe_defined(outcome, run.session)
+    silent = "" if value or rest or outcome.images else "Done; it printed nothing and its last line has no value."
+    return CallToolResult(content=blocks(join(silent, value, *rest, defined, tail), outcome.images))
+
+
+def describe_failure(outcome: Outcome) -> str:
+    error = outcome.error.strip() or f"It did not return: {outcome.ending.value}."
+    return section("Error", error) if outcome.ending is Ending.RAISED else error
+
+
+def describe_rest(outcome: Outcome, limit: int, *, where: str = "", notes: Sequence[str] = ()) -> list[str]:
+    """Everything an outcome holds beside its value and its error, one text per section."""
+    notes = [*outcome.notes, *notes]
+    if outcome.dropped_bytes:
+        notes.append(f"{outcome.dropped_bytes:,} bytes printed beyond the limit were dropped.")
+    if outcome.images and not outcome.succeeded:
+        notes.append(f"{count(len(outcome.images), 'image')} left out, since the call failed.")
+    files = [f"{file.path} ({file.size_bytes:,} bytes)" for file in outcome.files[:MAX_FILES]]
+    if len(outcome.files) > MAX_FILES:
+        files.append(f"and {len(outcome.files) - MAX_FILES:,} more")
+    sections = [
+        section("Printed", shorten(outcome.stdout, limit, where)),
+        section("Printed to stderr", shorten(outcome.stderr, limit, where)),
+        section("Files in /workspace", "\n".join(f"- {file}" for file in files)),
+        section("Notes", "\n".join(f"- {note}" for note in notes)),
+    ]
+    return [text for text in sections if text]
+
+
+def describe_defined(outcome: Outcome, session: str) -> str:
+    if not outcome.defined:
+        return ""
+    keep = f"define_action(from_session={session!r}, name={outcome.defined[-1]!r})"
+    return f"Functions defined: {', '.join(outcome.defined)}. Worth keeping? {keep}"
+
+
+def present_definition(definition: Definition, *, listed: bool) -> CallToolResult:
+    """How a definition ended; `listed` says that the action is in the tool list now."""
+    entry = definition.entry
+    verb = "Replaced" if definition.replaced else "Kept"
+    lines = [f"{verb} {entry.name!r}: v{entry.version}, {entry.tests}, {describe_standing(entry, listed=listed)}."]
+    example = ", ".join(f"{json.dumps(p.name)}: …" for p in entry.action.parameters if p.default is None)
+    by_name = f"execute_action(name={entry.name!r}, arguments={{{example}}})"
+    lines.append(f"Call it: {'tool ' + repr(entry.name) + ', or ' if listed else ''}{by_name}")
+    lines.append(f"In run_python: from actions import {entry.name}")
+    if entry.schemas is not None:
+        lines.append(f"Arguments: {json.dumps(entry.schemas.input, ensure_ascii=False)}")
+        lines.append(f"Returns: {json.dumps(entry.schemas.output, ensure_ascii=False)}")
+    if definition.near:
+        lines.append("Similar actions (if one already does this, delete the other):")
+        lines += [f"- {match.entry.action.signature}: {match.entry.action.summary}" for match in definition.near]
+    return result_of_text("\n".join(lines))
+
+
+def describe_standing(entry: Entry, *, listed: bool) -> str:
+    if listed:
+        return "now a tool"
+    if entry.status is Status.ACTIVE:
+        return "active, not in the tool list (its budget or policy leaves it out)"
+    if entry.tests.total:
+        return "a draft until a person approves it: callable, not a tool"
+    return "a draft: callable, not a tool. A >>> example in its docstring makes it one"
+
+
+def present_matches(found: Found, *, full: bool) -> CallToolResult:
+    """Search results, best first."""
+    if not found.matches:
+        return result_of_text(
+            f"None of {count(found.total, 'action')} fits (searched by {found.used}). "
+            "Write it: try it with run_python, keep it with define_action."
+        )
+    head = f"{len(found.matches)} of {count(found.total, 'action')} (searched by {found.used})"
+    matches = [describe_match(match, full=full) for match in found.matches]
+    return result_of_text(join(head, *matches))
+
+
+def describe_match(match: Match, *, full: bool) -> str:
+    entry, action = match.entry, match.entry.action
+    record = f"v{entry.version}, {entry.tests}"
+    if entry.calls:
+        record += f", {entry.successes / entry.calls:.0%} of {count(entry.calls, 'call')} succeeded"
+    if entry.status is not Status.ACTIVE:
+        record += f", {entry.status.value}"
+    lines = [action.signature, f"  [{record}] fits: {', '.join(match.why) or 'nearest'}"]
+    lines += [f"  {line}" for line in (action.docstring.strip().splitlines() if full else [action.summary])]
+    calls = [example for example in action.examples if f"{entry.name}(" in example]
+    if calls and not full:
+        lines.append(f"  Example: {clean_line(calls[0], 200)}")
+    if full and action.requirements:
+        lines.append(f"  Needs: {', '.join(action.requirements)}")
+    if full and action.uses:
+        lines.append(f"  Uses: {', '.join(action.uses)}")
+    if full and entry.schemas is not None:
+        lines.append(f"  Arguments: {json.dumps(entry.schemas.input, ensure_ascii=False)}")
+    return "\n".join(lines)
+
+
+def section(label: str, text: str) -> str:
+    """A labelled text, or nothing where there is none."""
+    text = text.rstrip()
+    return f"{label}:\n{text}" if text else ""
+
+
+def join(*sections: str) -> str:
+    return "\n\n".join(text for text in sections if text)
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def blocks(text: str, images: Sequence[Image]) -> list[ContentBlock]:
+    """One text, then the images."""
+    shown = [ImageContent(data=image.base64, mime_type=image.mime_type) for image in images]
+    return [TextContent(text=clean_text(text)), *shown]

@@ -1,0 +1,258 @@
+"""The server's requests: tools/list and tools/call by name, resources; the only place that turns errors into results.
+
+The low-level server of the SDK is used as it starts and answers fastest. It checks no arguments and answers a stray
+exception with an opaque -32603, so both are done here: a tool call always ends in a result that a model can read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from mcp.server.lowlevel import NotificationOptions, Server
+from mcp.server.models import InitializationOptions
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+)
+
+from dynasaur_mcp import __version__
+from dynasaur_mcp.define import define_action
+from dynasaur_mcp.errors import ActionError, ActionNotFound, LibraryError, SandboxError
+from dynasaur_mcp.execute import execute_action
+from dynasaur_mcp.library.index import Index
+from dynasaur_mcp.library.store import Store
+from dynasaur_mcp.manage import manage_action
+from dynasaur_mcp.runs import Runs
+from dynasaur_mcp.sandbox.pool import Pool
+from dynasaur_mcp.search import search_actions
+from dynasaur_mcp.server import content, resources
+from dynasaur_mcp.server.announce import Announcer, Context
+from dynasaur_mcp.server.arguments import (
+    CheckRun,
+    DefineAction,
+    ExecuteAction,
+    ManageAction,
+    RunPython,
+    SearchActions,
+    read_arguments,
+)
+from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
+from dynasaur_mcp.types import JSON, META_TOOLS, LibraryChanged, Status
+
+logger = logging.getLogger(__name__)
+
+INSTRUCTIONS = """\
+A library of Python functions (actions) that you extend while you work.
+1. search_actions first: what you need may exist. Call it by execute_action or as a tool.
+2. Otherwise run_python: variables and /workspace files stay for the next call, `from actions import name` composes \
+kept actions. Work in small steps.
+3. What is worth using again, keep with define_action: general, typed, with a docstring and >>> examples. It can be \
+called by every client at once, by execute_action even where the tool list was not re-read."""
+LOCAL_PRINCIPAL = "local"
+"""Whom every client on stdio acts for."""
+
+
+def build_server(
+    *,
+    store: Store,
+    index: Index,
+    pool: Pool,
+    runs: Runs,
+    expose: Exposure = "auto",
+    expose_tokens: int = 2000,
+    output_characters: int = 8000,
+    require_approval: bool = False,
+    principal_of: Callable[[Context], str] = lambda _: LOCAL_PRINCIPAL,
+    on_first_list: Callable[[], None] = lambda: None,
+) -> tuple[Server[Any], Announcer]:
+    """The MCP server over these parts, and the announcer to tell of changes that no client made.
+
+    `on_first_list` is called once, as the first `tools/list` is answered, and must return at once.
+    """
+    announcer = Announcer()
+    listing = Listing(store, expose, expose_tokens)
+    handlers = Handlers(
+        store=store,
+        index=index,
+        pool=pool,
+        runs=runs,
+        listing=listing,
+        announcer=announcer,
+        output_characters=output_characters,
+        require_approval=require_approval,
+        principal_of=principal_of,
+    )
+    server = AnnouncingServer(
+        "dynasaur-mcp",
+        title="DynaSaur",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        on_list_tools=handlers.list_tools,
+        on_call_tool=handlers.call_tool,
+        on_list_resources=handlers.list_resources,
+        on_list_resource_templates=handlers.list_resource_templates,
+        on_read_resource=handlers.read_resource,
+        on_subscriptions_listen=announcer.listen,
+    )
+    server.middleware += [announcer.watch, ListCache(listing, principal_of, on_first_list)]
+    return server, announcer
+
+
+class AnnouncingServer(Server[Any]):
+    """A server whose handshake says that the tool list changes: clients ignore the notification otherwise."""
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        options = notification_options or NotificationOptions(tools_changed=True)
+        return super().create_initialization_options(options, experimental_capabilities, extensions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handlers:
+    """What is done on each request. Holds its collaborators, no state."""
+
+    store: Store
+    index: Index
+    pool: Pool
+    runs: Runs
+    listing: Listing
+    announcer: Announcer
+    output_characters: int
+    require_approval: bool
+    principal_of: Callable[[Context], str]
+
+    async def list_tools(self, _ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
+        try:
+            return self.listing.page(params.cursor if params else None)
+        except ValueError:
+            raise MCPError(INVALID_PARAMS, "No such cursor") from None
+
+    async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+        try:
+            return await self._route(ctx, params.name, params.arguments or {})
+        except ActionError as error:
+            return content.result_of_error(error)
+        except (SandboxError, LibraryError) as error:
+            logger.error("%s: %s", params.name, error, exc_info=error.__cause__)
+            return content.result_of_error(content.first_line(error))
+        except Exception:  # boundary: a bug of ours must not look like a protocol error
+            logger.exception("Calling %r failed", params.name)
+            return content.result_of_error("Internal error, logged by the server. Other calls still work.")
+
+    async def _route(self, ctx: Context, name: str, arguments: dict[str, JSON]) -> CallToolResult:
+        match name:
+            case "search_actions":
+                return await self._search(read_arguments(SearchActions, name, arguments))
+            case "run_python":
+                return await self._run(ctx, read_arguments(RunPython, name, arguments))
+            case "define_action":
+                return await self._define(ctx, read_arguments(DefineAction, name, arguments))
+            case "execute_action":
+                given = read_arguments(ExecuteAction, name, arguments)
+                return await self._execute(ctx, given.name, given.arguments, given.session, promised=False)
+            case "manage_action":
+                return await self._manage(ctx, read_arguments(ManageAction, name, arguments))
+            case "check_run":
+                return await self._check(ctx, read_arguments(CheckRun, name, arguments))
+        try:
+            return await self._execute(ctx, name, arguments, None, promised=True)
+        except ActionNotFound:
+            raise self._tool_not_found(name) from None
+
+    async def _search(self, given: SearchActions) -> CallToolResult:
+        search = partial(search_actions, given.query, index=self.index, store=self.store, limit=given.limit)
+        found = await anyio.to_thread.run_sync(search)
+        return content.present_matches(found, full=given.detail == "full")
+
+    async def _run(self, ctx: Context, given: RunPython) -> CallToolResult:
+        run = await self.runs.start(
+            given.code,
+            principal=self.principal_of(ctx),
+            session=given.session,
+            timeout_seconds=given.timeout_seconds,
+            background=given.background,
+        )
+        return content.present_run(run, limit=self.output_characters)
+
+    async def _check(self, ctx: Context, given: CheckRun) -> CallToolResult:
+        run = await self.runs.check(
+            given.run, principal=self.principal_of(ctx), wait_seconds=given.wait_seconds, cancel=given.cancel
+        )
+        return content.present_run(run, limit=self.output_characters)
+
+    async def _define(self, ctx: Context, given: DefineAction) -> CallToolResult:
+        definition = await define_action(
+            source=given.source,
+            name=given.name,
+            from_session=given.from_session,
+            replaces=given.replaces,
+            tags=given.tags,
+            principal=self.principal_of(ctx),
+            store=self.store,
+            index=self.index,
+            pool=self.pool,
+            require_approval=self.require_approval,
+            changed=partial(self._announce, ctx),
+        )
+        await self.announcer.hold(ctx)
+        return content.present_definition(definition, listed=self.listing.shows(definition.entry.name))
+
+    async def _manage(self, ctx: Context, given: ManageAction) -> CallToolResult:
+        text = await manage_action(
+            given.name,
+            given.op,
+            version=given.version,
+            principal=self.principal_of(ctx),
+            store=self.store,
+            index=self.index,
+            pool=self.pool,
+            changed=partial(self._announce, ctx),
+        )
+        await self.announcer.hold(ctx)
+        return content.result_of_text(text)
+
+    async def _execute(
+        self, ctx: Context, name: str, arguments: dict[str, JSON], session: str | None, *, promised: bool
+    ) -> CallToolResult:
+        execution = await execute_action(
+            name, arguments, principal=self.principal_of(ctx), session=session, store=self.store, pool=self.pool
+        )
+        return content.present_call(execution.entry, execution.outcome, promised=promised, limit=self.output_characters)
+
+    async def _announce(self, ctx: Context, change: LibraryChanged) -> None:
+        await self.announcer.publish(change, ctx)
+
+    def _tool_not_found(self, name: str) -> ActionNotFound:
+        known = [entry.name for entry in self.store.entries() if entry.status is not Status.DISABLED]
+        return ActionNotFound(name, [*META_TOOLS, *known])
+
+    async def list_resources(self, _ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
+        return resources.list_actions(self.store, params.cursor if params else None)
+
+    async def list_resource_templates(
+        self, _ctx: Context, _params: PaginatedRequestParams | None
+    ) -> ListResourceTemplatesResult:
+        return resources.list_templates()
+
+    async def read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+        return await resources.read_resource(
+            params.uri, store=self.store, runs=self.runs, principal=self.principal_of(ctx)
+        )

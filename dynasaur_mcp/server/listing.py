@@ -1,0 +1,187 @@
+"""Which actions are in the tool list, and its answers kept as they go on the wire."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from mcp.server.context import CallNext, HandlerResult
+from mcp_types import ListToolsResult, Tool
+from mcp_types.methods import serialize_server_result
+from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
+from pydantic import ValidationError
+
+from dynasaur_mcp.errors import LibraryError
+from dynasaur_mcp.server.announce import Context, connection_of
+from dynasaur_mcp.server.tools import count_tokens, describe_action, describe_meta_tools
+from dynasaur_mcp.types import Entry, Status
+
+if TYPE_CHECKING:
+    from dynasaur_mcp.library.store import Store
+
+logger = logging.getLogger(__name__)
+
+Exposure = Literal["auto", "all", "pinned", "none"]
+PAGE_TOOLS = 500
+"""Of one page of `tools/list`. Clients that do not page exist, so it is large; the meta-tools are on the first."""
+AUTO_CANDIDATES = 64
+"""How many actions `auto` looks at, in the store's order, to fill its budget."""
+MAX_ANSWERS = 256
+"""Answers to tools/list that are kept at once."""
+
+
+def is_publishable(tool: Tool) -> bool:
+    """Whether it passes every protocol version's own check: one bad tool would fail the whole list."""
+    try:
+        dumped = ListToolsResult(tools=[tool]).model_dump(by_alias=True, mode="json", exclude_none=True)
+        for version in (LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION):
+            serialize_server_result("tools/list", version, dumped)
+        json.dumps(dumped, allow_nan=False).encode()
+        tool.model_dump_json()
+    except (ValueError, RecursionError) as error:  # ValidationError and PydanticSerializationError are ValueErrors
+        cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        logger.warning("Action %r is left out of the tool list: %s", tool.name, cause)
+        return False
+    return True
+
+
+def publish(entry: Entry) -> Tool | None:
+    """The entry's tool, or None where it would spoil the list."""
+    tool = describe_action(entry)
+    return tool if is_publishable(tool) else None
+
+
+def looks_alike(one: Entry, other: Entry) -> bool:
+    """Whether both make the same tool."""
+    return (one.version, one.tests, one.schemas) == (other.version, other.tests, other.schemas)
+
+
+class Listing:
+    """The tools there are for one principal at one revision of the library.
+
+    A function of these two alone: no connection, and nothing that happened on one, changes it. It is made anew only
+    when the revision has changed, and then only the tools of actions that changed are checked again.
+    """
+
+    def __init__(self, store: Store, exposure: Exposure, budget_tokens: int) -> None:
+        self._store = store
+        self._exposure = exposure
+        self._budget_tokens = budget_tokens
+        self._meta_tools = describe_meta_tools()
+        self._revision: int | None = None
+        self._tools: tuple[Tool, ...] = ()
+        self._names: frozenset[str] = frozenset()
+        self._checked: dict[str, tuple[Entry, Tool | None]] = {}
+
+    def revision(self) -> int | None:
+        """The library's; None where it cannot be read at the moment."""
+        try:
+            return self._store.revision
+        except LibraryError as error:
+            logger.error("The library cannot be read: %s", error)
+            return None
+
+    def tools(self) -> tuple[Tool, ...]:
+        """The meta-tools, then the exposed actions by name; the meta-tools alone where the library cannot be read."""
+        revision = self.revision()
+        if revision is None:
+            return tuple(self._meta_tools)
+        if revision != self._revision:
+            exposed = sorted(self._exposed(), key=lambda tool: tool.name)
+            self._tools = (*self._meta_tools, *exposed)
+            self._names = frozenset(tool.name for tool in exposed)
+            self._revision = revision
+        return self._tools
+
+    def shows(self, name: str) -> bool:
+        """Whether the action is in the list."""
+        self.tools()
+        return name in self._names
+
+    def page(self, cursor: str | None) -> ListToolsResult:
+        """One page. A cursor is the name of the last tool before it, so a change of the library in between neither
+        repeats nor skips an action that stayed.
+
+        Raises:
+            ValueError: no such cursor was given out.
+        """
+        tools = self.tools()
+        if cursor is not None:
+            if not cursor.startswith("after:"):
+                raise ValueError(cursor)
+            last = cursor.removeprefix("after:")
+            tools = tuple(tool for tool in tools[len(self._meta_tools) :] if tool.name > last)
+        page, rest = tools[:PAGE_TOOLS], tools[PAGE_TOOLS:]
+        return ListToolsResult(tools=list(page), next_cursor=f"after:{page[-1].name}" if rest else None)
+
+    def _candidates(self) -> list[Entry]:
+        if self._exposure == "none":
+            return []
+        if self._exposure == "auto":
+            return self._store.exposed(AUTO_CANDIDATES)
+        active = [entry for entry in self._store.entries() if entry.status is Status.ACTIVE]
+        return active if self._exposure == "all" else [entry for entry in active if entry.pinned]
+
+    def _exposed(self) -> list[Tool]:
+        entries = [entry for entry in self._candidates() if entry.schemas is not None]
+        checked: dict[str, tuple[Entry, Tool | None]] = {}
+        tools: list[Tool] = []
+        left = self._budget_tokens
+        for entry in entries:
+            known = self._checked.get(entry.name)
+            tool = known[1] if known is not None and looks_alike(known[0], entry) else publish(entry)
+            checked[entry.name] = (entry, tool)
+            if tool is None:
+                continue
+            left -= (cost := count_tokens(tool))
+            if self._exposure == "auto" and not entry.pinned and left < 0:
+                left += cost
+                continue
+            tools.append(tool)
+        self._checked = checked
+        return tools
+
+
+class ListCache:
+    """Middleware that keeps answers to tools/list as they went on the wire: making one costs 40 µs a tool each time.
+
+    They are what the SDK made of the handler's answer, envelope included, and stay until the library changes.
+    """
+
+    def __init__(
+        self,
+        listing: Listing,
+        principal_of: Callable[[Context], str],
+        on_first_list: Callable[[], None],
+    ) -> None:
+        self._listing = listing
+        self._principal_of = principal_of
+        self._on_first_list: Callable[[], None] | None = on_first_list
+        self._revision: int | None = None
+        self._answers: dict[tuple[str, str | None, str], dict[str, Any]] = {}
+
+    async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        if ctx.method != "tools/list":
+            return await call_next(ctx)
+        cursor = (ctx.params or {}).get("cursor")
+        if not isinstance(cursor, str | None) or not connection_of(ctx).initialize_accepted:
+            return await call_next(ctx)
+        revision = self._listing.revision()
+        if revision is None or revision != self._revision or len(self._answers) >= MAX_ANSWERS:
+            self._answers.clear()
+            self._revision = revision
+        key = (ctx.protocol_version, cursor, self._principal_of(ctx))
+        answer = self._answers.get(key)
+        if answer is None:
+            result = await call_next(ctx)
+            if not isinstance(result, dict):
+                return result
+            answer = result
+            if revision is not None and revision == self._listing.revision():
+                self._answers[key] = result
+        if (first := self._on_first_list) is not None:
+            self._on_first_list = None
+            first()
+        return dict(answer)

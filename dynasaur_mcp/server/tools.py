@@ -1,0 +1,140 @@
+"""What tools look like: the six meta-tools, and an action as a tool.
+
+Everything a model reads about a tool before it calls one is written here. The meta-tools' texts are paid for in every
+conversation, so all six definitions together stay within 1,000 tokens (a test holds it); a token is taken as four
+characters of JSON.
+"""
+
+from __future__ import annotations
+
+from mcp_types import Tool, ToolAnnotations
+
+from dynasaur_mcp.server.arguments import (
+    Arguments,
+    CheckRun,
+    DefineAction,
+    ExecuteAction,
+    ManageAction,
+    RunPython,
+    SearchActions,
+)
+from dynasaur_mcp.server.content import clean_line
+from dynasaur_mcp.types import JSON, Entry
+
+DESCRIPTION_CHARACTERS = 1000
+READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+ADDS = ToolAnnotations(destructive_hint=False, open_world_hint=False)
+"""Code too: it can change nothing but its own session's workspace."""
+DELETES = ToolAnnotations(destructive_hint=True, open_world_hint=False)
+
+
+def tidy_schema(schema: JSON) -> JSON:
+    """A pydantic schema without what only costs tokens: titles, null alternatives, defaults of None."""
+    if isinstance(schema, list):
+        return [tidy_schema(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+    if len(options) == 1:
+        schema = {**options[0], **{key: value for key, value in schema.items() if key != "anyOf"}}
+    return {
+        key: tidy_schema(value)
+        for key, value in schema.items()
+        if key not in ("exclusiveMinimum", "maxLength", "minLength")
+        and not (key == "title" and isinstance(value, str))
+        and not (key == "default" and value in (None, False, []))
+        and not (key == "additionalProperties" and value is True)
+    }
+
+
+def describe_meta_tool(arguments: type[Arguments], description: str, hints: ToolAnnotations) -> Tool:
+    name = "".join("_" + letter.lower() if letter.isupper() else letter for letter in arguments.__name__).lstrip("_")
+    return Tool(
+        name=name,
+        title=title_of(name),
+        description=description,
+        input_schema=tidy_schema({k: v for k, v in arguments.model_json_schema().items() if k != "description"}),
+        annotations=hints,
+    )
+
+
+def title_of(name: str) -> str:
+    words = name.replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def describe_meta_tools() -> list[Tool]:
+    return [
+        describe_meta_tool(
+            SearchActions,
+            "Search the library of kept Python functions (actions) by what they do. Do this first, before writing "
+            "code; call what you find with execute_action, or in run_python by `from actions import name`.",
+            READS,
+        ),
+        describe_meta_tool(
+            RunPython,
+            "Run Python in a sandbox without network. Variables, imports and /workspace files stay for the next call; "
+            "the last expression's value is shown; top-level await works. A step that overruns or crashes is undone. "
+            "`from actions import name` composes kept actions.",
+            ADDS,
+        ),
+        describe_meta_tool(
+            DefineAction,
+            "Keep a function as an action: from then on it is found by search, called by name as a tool, and "
+            "importable. General, typed and documented functions are worth keeping. Its >>> examples and tests run "
+            "first and must pass; PEP 723 metadata declares packages. Give source, or from_session and name.",
+            ADDS,
+        ),
+        describe_meta_tool(
+            ExecuteAction,
+            "Call an action by name, also one just defined or not in the tool list. It sees the session's /workspace, "
+            "not its variables.",
+            ADDS,
+        ),
+        describe_meta_tool(
+            ManageAction,
+            "Look at or change an action: show its source, history, diff or test a version, rollback to an earlier "
+            "version (also undoes delete), pin as a tool, enable, disable, delete.",
+            DELETES,
+        ),
+        describe_meta_tool(
+            CheckRun,
+            "Output and result of a run that was still going or in background; wait for it, or cancel it.",
+            ADDS,
+        ),
+    ]
+
+
+def describe_action(entry: Entry) -> Tool:
+    """The tool an action is. Its description is text by a model for later models: capped, cleaned, with its author.
+
+    Raises:
+        ValueError: the version has not been checked by a worker yet, so it has no schemas.
+    """
+    if entry.schemas is None:
+        raise ValueError(f"{entry.name!r} has no schemas yet")
+    author = clean_line(entry.author, 60)
+    text = "\n".join(printable(line) for line in entry.action.docstring.strip().splitlines())
+    if len(text) > DESCRIPTION_CHARACTERS:
+        text = text[: DESCRIPTION_CHARACTERS - 1].rstrip() + "…"
+    return Tool(
+        name=entry.name,
+        title=title_of(entry.name),
+        description=f"{text}\n(Action v{entry.version}, {entry.tests}, by {author})",
+        input_schema=dict(entry.schemas.input),
+        output_schema=dict(entry.schemas.output),
+        annotations=ADDS,
+        _meta={
+            "dynasaur/version": entry.version,
+            "dynasaur/tested": str(entry.tests),
+            "dynasaur/author": author,
+        },
+    )
+
+
+def printable(line: str) -> str:
+    return "".join(character for character in line.expandtabs() if character.isprintable()).rstrip()
+
+
+def count_tokens(tool: Tool) -> int:
+    return (len(tool.model_dump_json(by_alias=True, exclude_none=True)) + 3) // 4

@@ -1,0 +1,260 @@
+"""The words every part of the project speaks. Plain frozen values; nothing here runs, reads or writes anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+JSON = Any
+"""Whatever `json.loads` gives back."""
+
+META_TOOLS = (
+    "search_actions",
+    "run_python",
+    "define_action",
+    "execute_action",
+    "manage_action",
+    "check_run",
+)
+"""Names of the meta-tools. No action may bear one."""
+
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
+"""What an action (and a session) may be called, as a full match."""
+
+
+class Status(StrEnum):
+    """Where an action is in its life."""
+
+    DRAFT = "draft"
+    """Defined without a passing test: callable, not exposed as a tool."""
+    ACTIVE = "active"
+    """Its tests passed in a fresh worker."""
+    DISABLED = "disabled"
+    """Kept, not callable, not found by search."""
+
+
+class Ending(StrEnum):
+    """How a call or a run ended."""
+
+    RETURNED = "returned"
+    RAISED = "raised"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    """It returned more than may be carried back."""
+    LOST = "lost"
+    """Its process, or the whole worker, is gone."""
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One broken rule: what is wrong, then what to do.
+
+    `line` is 1-based in the source the caller sent, or None where no line is to blame.
+    """
+
+    message: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.message if self.line is None else f"line {self.line}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter as written: `annotation` and `default` are source text, `default` None where there is none."""
+
+    name: str
+    annotation: str
+    default: str | None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One public Python function with its file, as its source says; read by parsing, never by running."""
+
+    name: str
+    source: str
+    sha256: str
+    signature: str
+    """`describe_column(path: str, column: str) -> dict[str, float]`"""
+    docstring: str
+    """Whole and dedented."""
+    parameters: tuple[Parameter, ...]
+    returns: str
+    examples: tuple[str, ...]
+    """The code of each doctest example, without prompts."""
+    requirements: tuple[str, ...] = ()
+    """PEP 508, from the file's PEP 723 block."""
+    tags: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    """Names of the actions it imports, sorted."""
+
+    @property
+    def summary(self) -> str:
+        """The docstring's first paragraph on one line, without control characters, at most 200 characters."""
+        paragraph = " ".join(self.docstring.strip().split("\n\n")[0].split())
+        clean = "".join(character for character in paragraph if character.isprintable())
+        return clean if len(clean) <= 200 else clean[:199] + "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Tests:
+    """What running an action's doctests and `test_*` functions gave. One doctest is one docstring with examples."""
+
+    passed: int = 0
+    failures: tuple[str, ...] = ()
+    """One text each: what ran, what was expected, what was got."""
+
+    @property
+    def total(self) -> int:
+        return self.passed + len(self.failures)
+
+    def __str__(self) -> str:
+        return f"{self.passed}/{self.total} tests"
+
+
+@dataclass(frozen=True, slots=True)
+class Schemas:
+    """JSON Schemas of an action, made in a worker: self-contained, each an object with `properties`.
+
+    Where the return type is not an object, `output` describes `{"result": …}` and `wraps_result` is true.
+    """
+
+    input: Mapping[str, JSON]
+    output: Mapping[str, JSON]
+    wraps_result: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version of an action as the library keeps it."""
+
+    action: Action
+    version: int
+    """1, 2, …; never reused for a name."""
+    status: Status
+    pinned: bool
+    author: str
+    """The principal who defined this version; `file` for one found in the folder."""
+    defined_at: datetime
+    """UTC."""
+    tests: Tests
+    schemas: Schemas | None
+    """None until a worker has checked this version."""
+    calls: int = 0
+    """Recorded calls of any version."""
+    successes: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.action.name
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A file of the library folder that is no action: left alone, named, not served."""
+
+    file: str
+    """Its name within the folder."""
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryChanged:
+    """Said once to everyone who follows the library, after the change is kept."""
+
+    revision: int
+    """Grows with every change of any action."""
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One search result: an action, how well it fits, and why."""
+
+    entry: Entry
+    score: float
+    """0..1, only comparable within one answer."""
+    why: tuple[str, ...]
+    """Words of the query found in it, or `meaning`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one worker, and one call in it, may use."""
+
+    wall_seconds: float = 30.0
+    grace_seconds: float = 2.0
+    """Between SIGINT and SIGKILL."""
+    memory_bytes: int = 1 << 30
+    processes: int = 128
+    cpus: float = 1.0
+    workspace_bytes: int = 1 << 30
+    tmp_bytes: int = 256 << 20
+    file_bytes: int = 1 << 30
+    open_files: int = 1024
+    output_bytes: int = 1 << 20
+    """Kept of each of stdout and stderr; the rest is counted and dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceFile:
+    """A file a step made or changed; `path` is relative to /workspace."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture a step showed."""
+
+    mime_type: str
+    base64: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one call or run ended, with all it gave. Texts come from the sandbox: for the model to read, never to trust."""
+
+    ending: Ending
+    value: JSON = None
+    """What an action returned, as JSON (not wrapped)."""
+    shown: str = ""
+    """`repr` of a run's last expression."""
+    stdout: str = ""
+    stderr: str = ""
+    dropped_bytes: int = 0
+    """Printed beyond `Limits.output_bytes`."""
+    error: str = ""
+    """Traceback of user code, or one sentence on how it was stopped."""
+    notes: tuple[str, ...] = ()
+    """One sentence each: what was rolled back, that rollback is off, that a session was lost."""
+    files: tuple[WorkspaceFile, ...] = ()
+    images: tuple[Image, ...] = ()
+    defined: tuple[str, ...] = ()
+    """Public functions a run defined."""
+    seconds: float = 0.0
+
+    @property
+    def succeeded(self) -> bool:
+        return self.ending is Ending.RETURNED
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a fresh worker found out about an action: it imports, its schemas, its tests."""
+
+    problems: tuple[Problem, ...] = ()
+    """Why it cannot be kept: import failed, ran for ever, exited, no schema for a type."""
+    schemas: Schemas | None = None
+    tests: Tests = field(default_factory=Tests)
+    output: str = ""
+    """What importing and testing printed."""

@@ -1,0 +1,202 @@
+"""Requests through a real client: what is listed, and how calls that cannot work are answered."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mcp.client import Client
+from mcp.client._memory import InMemoryTransport
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult, TextContent, TextResourceContents
+
+from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.types import META_TOOLS
+
+pytestmark = pytest.mark.anyio
+ERAS = pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
+Serve = Callable[..., Any]
+Keep = Callable[..., Any]
+
+
+def text_of(result: CallToolResult) -> str:
+    return "\n".join(block.text for block in result.content if isinstance(block, TextContent))
+
+
+@ERAS
+async def test_client_sees_meta_tools_first_and_then_actions_by_name(serve: Serve, keep: Keep, era: str) -> None:
+    keep("zebra_stripes")
+    keep("add")
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
+        listed = await client.list_tools()
+        assert tuple(tool.name for tool in listed.tools) == (*META_TOOLS[:0], *listed_names(listed))
+        assert [tool.name for tool in listed.tools][-2:] == ["add", "zebra_stripes"]
+        assert {tool.name for tool in listed.tools[:6]} == set(META_TOOLS)
+
+
+def listed_names(listed: Any) -> list[str]:
+    return [tool.name for tool in listed.tools]
+
+
+@ERAS
+async def test_second_answer_is_the_same_and_a_new_revision_is_not(serve: Serve, keep: Keep, era: str) -> None:
+    async with (
+        serve() as (server, _),
+        Client(InMemoryTransport(server), mode=era, cache=None) as client,
+        Client(InMemoryTransport(server), mode=era, cache=None) as other,
+    ):
+        first = await client.list_tools()
+        assert await client.list_tools() == first == await other.list_tools()
+        keep("add")
+        assert listed_names(await client.list_tools()) == [*listed_names(first), "add"]
+        assert listed_names(await other.list_tools()) == [*listed_names(first), "add"]
+
+
+async def test_both_eras_get_their_own_envelope(serve: Serve) -> None:
+    async with (
+        serve() as (server, _),
+        Client(InMemoryTransport(server), mode="legacy") as old,
+        Client(InMemoryTransport(server), mode="2026-07-28") as new,
+    ):
+        for client in (old, new, old, new):
+            result = await client.list_tools(cache_mode="bypass")
+            assert bool(result.meta and "io.modelcontextprotocol/serverInfo" in result.meta) is (client is new)
+
+
+async def test_first_list_is_reported_once(serve: Serve) -> None:
+    calls: list[None] = []
+    async with serve(on_first_list=lambda: calls.append(None)) as (server, _):
+        async with Client(InMemoryTransport(server), mode="legacy") as client:
+            assert calls == []
+            await client.list_tools()
+            await client.list_tools()
+        assert len(calls) == 1
+
+
+async def test_pages_reach_the_client(serve: Serve, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynasaur_mcp.server.listing.PAGE_TOOLS", 7)
+    keep("alpha")
+    keep("bravo")
+    async with serve(expose="all") as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
+        first = await client.list_tools()
+        assert listed_names(first)[6:] == ["alpha"]
+        rest = await client.list_tools(cursor=first.next_cursor)
+        assert listed_names(rest) == ["bravo"]
+        assert rest.next_cursor is None
+        with pytest.raises(MCPError, match="No such cursor"):
+            await client.list_tools(cursor="rubbish")
+
+
+async def test_handshake_says_that_the_list_changes(serve: Serve) -> None:
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
+        assert client.server_capabilities.tools is not None
+        assert client.server_capabilities.tools.list_changed
+        assert client.instructions is not None
+        assert len(client.instructions.split()) <= 120
+
+
+@ERAS
+async def test_wrong_arguments_of_a_meta_tool_are_all_named(serve: Serve, era: str) -> None:
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
+        result = await client.call_tool("search_actions", {"limit": 0, "quary": "x"})
+        assert result.is_error
+        assert "query: missing" in text_of(result)
+        assert "limit: " in text_of(result)
+        assert "quary: no such argument. Did you mean 'query'?" in text_of(result)
+
+
+@ERAS
+async def test_unknown_tool_is_answered_with_the_nearest_names(serve: Serve, keep: Keep, era: str) -> None:
+    keep("add_numbers")
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
+        result = await client.call_tool("add_number", {})
+        assert result.is_error
+        assert text_of(result) == "No action named 'add_number'. Did you mean 'add_numbers'?"
+        assert "'run_python'" in text_of(await client.call_tool("run_pyton", {}))
+        result = await client.call_tool("execute_action", {"name": "add_numbr"})
+        assert result.is_error
+        assert "'add_numbers'" in text_of(result)
+
+
+async def test_missing_sandbox_is_one_plain_line_and_the_detail_is_logged(
+    serve: Serve, keep: Keep, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep("add")
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
+        for call in (
+            client.call_tool("run_python", {"code": "1"}),
+            client.call_tool("execute_action", {"name": "add", "arguments": {"first": 1}}),
+            client.call_tool("add", {"first": 1}),
+            client.call_tool("define_action", {"source": inspect.getsource(sample)}),
+        ):
+            with caplog.at_level(logging.ERROR):
+                result = await call
+            assert result.is_error
+            assert text_of(result) == "No sandbox here: install Docker or bubblewrap."
+            assert "secret detail" in caplog.text
+
+
+def sample(first: int) -> int:
+    """Give a number back.
+
+    >>> sample(1)
+    1
+    """
+    return first
+
+
+async def test_bug_of_ours_is_logged_and_the_client_keeps_its_connection(
+    serve: Serve, store: FileStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
+        store.close()  # what is asked of it now is a programming error
+        with caplog.at_level(logging.ERROR):
+            result = await client.call_tool("manage_action", {"name": "add", "op": "show"})
+        assert result.is_error
+        assert not result.structured_content
+        assert "Traceback" not in text_of(result)
+        assert (await client.list_tools()).tools
+
+
+@ERAS
+async def test_search_over_nothing_says_what_to_do(serve: Serve, era: str) -> None:
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
+        result = await client.call_tool("search_actions", {"query": "sum a column"})
+        assert not result.is_error
+        assert "define_action" in text_of(result)
+
+
+async def test_search_shows_signature_record_and_example(serve: Serve, keep: Keep) -> None:
+    keep("add_numbers")
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
+        result = await client.call_tool("search_actions", {"query": "add numbers"})
+        text = text_of(result)
+        assert text.startswith("1 of 1 action (searched by words")
+        assert "add_numbers(first: int, second: int=1) -> int" in text.replace(" = ", "=")
+        assert "v1, 1/1 tests" in text
+        assert "Example: add_numbers(2, 3)" in text
+        full = text_of(await client.call_tool("search_actions", {"query": "add numbers", "detail": "full"}))
+        assert ">>> add_numbers(2, 3)" in full
+        assert '"properties"' in full
+
+
+@ERAS
+async def test_source_of_an_action_is_a_resource(serve: Serve, keep: Keep, era: str) -> None:
+    entry = keep("add")
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
+        listed = await client.list_resources()
+        assert [resource.uri for resource in listed.resources] == ["dynasaur://actions/add"]
+        templates = await client.list_resource_templates()
+        assert [template.uri_template for template in templates.resource_templates] == [
+            "dynasaur://actions/{name}",
+            "dynasaur://runs/{id}/output",
+        ]
+        (content,) = (await client.read_resource("dynasaur://actions/add")).contents
+        assert isinstance(content, TextResourceContents)
+        assert content.text == entry.action.source
+        for missing in ("dynasaur://actions/ad", "dynasaur://runs/nope/output", "dynasaur://../etc/passwd"):
+            with pytest.raises(MCPError):
+                await client.read_resource(missing)

@@ -1,0 +1,304 @@
+"""The command line, each command as a user types it: a process of its own, on real folders and in a real sandbox."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dynasaur_mcp import __version__
+from dynasaur_mcp.add import find_starter
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+ADD = '''def add(a: int, b: int) -> int:
+    """Add two numbers.
+
+    Examples:
+        >>> add(1, 2)
+        3
+    """
+    return a + b
+'''
+TWICE = '''from actions import add
+
+
+def twice(a: int) -> int:
+    """Double a number.
+
+    Examples:
+        >>> twice(4)
+        8
+    """
+    return add(a, a)
+'''
+PROGRAM = [sys.executable, "-m", "dynasaur_mcp"]
+
+
+@pytest.fixture
+def dynasaur(tmp_path: Path) -> Run:
+    """Runs a command on a library of the test's own."""
+    environment = {**os.environ, "DYNASAUR_LIBRARY": str(tmp_path / "library"), "COLUMNS": "120"}
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*PROGRAM, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            cwd=tmp_path,
+            env=environment | more,
+        )
+
+    return run
+
+
+@pytest.fixture
+def jailed(dynasaur: Run, require: Callable[[str], None]) -> Run:
+    """The same, with code in the jail."""
+    require("jail")
+    return lambda *arguments, **more: dynasaur(*arguments, **{"DYNASAUR_SANDBOX": "jail"} | more)
+
+
+def write(folder: Path, **sources: str) -> list[str]:
+    for name, source in sources.items():
+        (folder / f"{name}.py").write_text(source)
+    return [str(folder / f"{name}.py") for name in sources]
+
+
+def assert_one_line(ran: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    assert ran.returncode == status, ran.stdout + ran.stderr
+    assert ran.stdout == ""
+    assert len(ran.stderr.splitlines()) == 1, ran.stderr
+    assert all(word in ran.stderr for word in ("dynasaur-mcp: ", *words)), ran.stderr
+
+
+def test_version_is_printed(dynasaur: Run) -> None:
+    ran = dynasaur("--version")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"dynasaur-mcp {__version__}\n", "")
+
+
+def run_on_a_terminal(*arguments: str) -> tuple[int, str]:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([*PROGRAM, *arguments], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    try:
+        while data := os.read(ours, 1 << 16):
+            said += data
+    except OSError:  # Linux says EIO when the other side is closed
+        pass
+    finally:
+        os.close(ours)
+    return process.wait(), said.decode()
+
+
+def test_no_arguments_on_a_terminal_print_help() -> None:
+    status, said = run_on_a_terminal()
+    assert status == 0
+    assert all(command in said for command in ("serve", "demo", "doctor", "actions", "image", "gc"))
+
+
+def test_no_arguments_without_a_terminal_serve_until_the_input_ends(dynasaur: Run) -> None:
+    ran = dynasaur()
+    assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
+
+
+@pytest.mark.parametrize("group", ["actions", "image"])
+def test_group_without_a_command_prints_its_help(dynasaur: Run, group: str) -> None:
+    ran = dynasaur(group)
+    assert ran.returncode == 0
+    assert "Usage" in ran.stdout
+
+
+def test_help_of_serve_lists_the_settings(dynasaur: Run) -> None:
+    ran = dynasaur("serve", "--help")
+    assert ran.returncode == 0
+    assert "--timeout-seconds" in ran.stdout
+    assert "--starter" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "blamed"),
+    [
+        (["nonsense"], "nonsense"),
+        (["--nonsense"], "--nonsense"),
+        (["actions", "nonsense"], "nonsense"),
+        (["actions", "show"], "NAME"),
+        (["actions", "list", "--nonsense"], "--nonsense"),
+        (["demo", "--sandbox", "moon"], "moon"),
+        (["serve", "--nonsense"], "--nonsense"),
+        (["serve", "leftover"], "leftover"),
+        (["serve", "--sandbox", "moon"], "sandbox"),
+        (["serve", "--timeout-seconds", "soon"], "timeout_seconds"),
+        (["serve", "--sessions", "0", "--cpus", "none"], "cpus"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_one_line_and_exit_2(dynasaur: Run, arguments: list[str], blamed: str) -> None:
+    assert_one_line(dynasaur(*arguments), 2, blamed)
+
+
+def test_wrong_environment_is_one_line_and_exit_2(dynasaur: Run) -> None:
+    assert_one_line(dynasaur("actions", "list", DYNASAUR_MEMORY_BYTES="plenty"), 2, "memory_bytes", "plenty")
+
+
+def test_unusable_library_is_one_line_and_exit_1(dynasaur: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments in (["actions", "list"], ["serve"]):
+        assert_one_line(dynasaur(*arguments, "--library", str(tmp_path / "file")), 1, "library")
+
+
+def test_unknown_action_is_one_line_and_exit_1(dynasaur: Run) -> None:
+    assert_one_line(dynasaur("actions", "show", "ad"), 1, "No action named 'ad'")
+    assert_one_line(dynasaur("actions", "remove", "ad"), 1, "No action named 'ad'")
+
+
+def test_actions_are_added_listed_shown_tested_and_removed(jailed: Run, tmp_path: Path) -> None:
+    files = write(tmp_path, twice=TWICE, add=ADD)
+    added = jailed("actions", "add", *files)
+    assert added.returncode == 0, added.stdout + added.stderr
+    assert re.search(r"add\.py\tkept\tv1, 1/1 tests, active\n", added.stdout)
+    assert re.search(r"twice\.py\tkept\tv1, 1/1 tests, active\n", added.stdout)
+
+    again = jailed("actions", "add", *files)
+    assert (again.returncode, again.stdout.count("there already, v1")) == (0, 2)
+
+    listed = jailed("actions", "list")
+    assert "add\tv1\tactive\t1/1 tests\t0\tAdd two numbers.\n" in listed.stdout
+    assert jailed("actions", "show", "add").stdout == ADD
+
+    tested = jailed("actions", "test")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "twice\t1/1 tests\t\n" in tested.stdout
+
+    assert jailed("actions", "remove", "twice").returncode == 0
+    assert "twice" not in jailed("actions", "list").stdout
+
+
+def test_changed_file_is_a_new_version_only_when_asked(jailed: Run, tmp_path: Path) -> None:
+    assert jailed("actions", "add", *write(tmp_path, add=ADD)).returncode == 0
+    (file,) = write(tmp_path, add=ADD.replace("a + b", "b + a"))
+    refused = jailed("actions", "add", file)
+    assert refused.returncode == 1
+    assert "--replace" in refused.stdout
+    replaced = jailed("actions", "add", "--replace", file)
+    assert "add.py\tkept\tv2, 1/1 tests, active\n" in replaced.stdout, replaced.stderr
+
+
+def test_bad_file_is_named_and_stops_no_other(jailed: Run, tmp_path: Path) -> None:
+    wrong = ADD.replace("        3\n", "        4\n").replace("add", "wrong")
+    files = write(tmp_path, broken="def broken(:\n", untyped="def untyped(a):\n    return a\n", wrong=wrong, add=ADD)
+    added = jailed("actions", "add", *files, str(tmp_path / "missing.py"))
+    assert added.returncode == 1
+    for name in ("broken.py", "untyped.py", "wrong.py", "missing.py"):
+        assert re.search(rf"^{name}\tnot kept\t", added.stdout, re.MULTILINE), added.stdout
+    assert "add.py\tkept\t" in added.stdout
+
+
+def test_action_of_the_readme_can_be_added(jailed: Run, tmp_path: Path) -> None:
+    source = re.search(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert source
+    added = jailed("actions", "add", *write(tmp_path, count_words=source[1]))
+    assert "count_words.py\tkept\tv1, 2/2 tests, active\n" in added.stdout, added.stdout + added.stderr
+
+
+def test_starter_actions_are_added_whole(jailed: Run) -> None:
+    added = jailed("actions", "add", "starter")
+    assert added.returncode == 0, added.stdout + added.stderr
+    assert len(find_starter()) >= 12
+    listed = jailed("actions", "list").stdout
+    assert [path.stem for path in find_starter() if f"{path.stem}\tv1\tactive\t" not in listed] == []
+
+
+def test_failing_test_of_a_file_changed_by_hand_is_shown(jailed: Run, tmp_path: Path) -> None:
+    assert jailed("actions", "add", *write(tmp_path, add=ADD)).returncode == 0
+    write(tmp_path / "library", add=ADD.replace("a + b", "a - b"))
+    tested = jailed("actions", "test", "add")
+    assert tested.returncode == 1
+    assert "add\t0/1 tests\t" in tested.stdout
+    assert "-1" in tested.stdout
+
+
+def test_broken_file_in_the_library_is_named(dynasaur: Run, tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    write(tmp_path / "library", broken="def broken(:\n", add=ADD)
+    listed = dynasaur("actions", "list")
+    assert listed.returncode == 0
+    assert "add\tv1\tdraft\t" in listed.stdout
+    assert "broken.py is no action: line 1" in listed.stderr
+
+
+def test_list_is_a_table_on_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    write(tmp_path / "library", add=ADD)
+    status, said = run_on_a_terminal("actions", "list", "--library", str(tmp_path / "library"))
+    assert status == 0
+    assert "Add two numbers." in said
+    assert "\t" not in said
+
+
+def test_doctor_finds_a_working_jail(jailed: Run) -> None:
+    ran = jailed("doctor")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"^ok +jail: .*a worker answered", ran.stdout, re.MULTILINE), ran.stdout
+    assert re.search(r"^ok +library: ", ran.stdout, re.MULTILINE)
+
+
+def test_doctor_finds_a_working_engine(dynasaur: Run, require: Callable[[str], None]) -> None:
+    require("docker")
+    ran = dynasaur("doctor")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"^ok +docker: .*a worker answered", ran.stdout, re.MULTILINE), ran.stdout
+
+
+def test_doctor_says_what_to_do_without_any_sandbox(dynasaur: Run, tmp_path: Path) -> None:
+    # No engine answers there, and a PATH without bubblewrap leaves only the one of the wheel, which is looked for as well.
+    ran = dynasaur("doctor", "--sandbox", "docker", DOCKER_HOST=f"unix://{tmp_path}/no.sock")
+    assert ran.returncode == 1
+    assert re.search(r"^problem +docker: .*\n +→ ", ran.stdout, re.MULTILINE), ran.stdout
+
+
+def test_doctor_names_broken_files(dynasaur: Run, tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    write(tmp_path / "library", broken="def broken(:\n")
+    assert "broken.py" in dynasaur("doctor").stdout
+
+
+def test_gc_says_how_many_leftovers_it_removed(dynasaur: Run) -> None:
+    ran = dynasaur("gc")
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"^jail\t0\t", ran.stdout, re.MULTILINE), ran.stdout
+
+
+def test_image_is_not_built_without_an_engine(dynasaur: Run, tmp_path: Path) -> None:
+    assert_one_line(dynasaur("image", "build", DOCKER_HOST=f"unix://{tmp_path}/no.sock"), 1, "No Docker engine")
+
+
+def test_interrupted_server_ends_without_a_traceback(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "serve", "--library", str(tmp_path / "library")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(
+        '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},'
+        '"clientInfo":{"name":"test","version":"1"}}}\n'
+    )
+    process.stdin.flush()
+    assert '"id":1' in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert "Traceback" not in said
+    assert process.returncode in (0, 130)

@@ -1,0 +1,178 @@
+"""The project itself: lint, types, layers, what the README says, what the wheel holds."""
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from dynasaur_mcp.cli import make_serve_parser
+from dynasaur_mcp.commands import app
+from dynasaur_mcp.errors import SettingsError
+from dynasaur_mcp.library.reading import read_action
+from dynasaur_mcp.settings import Settings
+from dynasaur_mcp.types import META_TOOLS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROGRAM = "dynasaur-mcp"
+
+
+def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=options.pop("cwd", ROOT), capture_output=True, text=True, check=False, **options)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",)],
+    ids=["ruff check", "ruff format", "mypy"],
+)
+def test_nothing_to_complain_about(arguments: tuple[str, ...]) -> None:
+    checked = run(sys.executable, "-m", *arguments)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_data_flows_one_way() -> None:
+    checked = run(str(Path(sys.executable).with_name("lint-imports")))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def fenced(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def readme_commands() -> list[str]:
+    """Every `dynasaur-mcp …` of the README: in console blocks, and in backticks."""
+    lines = [line.removeprefix("$ ") for block in fenced("console") for line in block.splitlines()]
+    typed = [part.strip() for line in lines for part in line.split("&&")]
+    quoted = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL))
+    found = {" ".join(text.split()) for text in (*typed, *quoted)}
+    return sorted(text for text in found if text.startswith(f"{PROGRAM} "))
+
+
+def parse_command(text: str) -> str:
+    """The command that the words name; fails when it, or an option of it, does not exist."""
+    words = shlex.split(re.sub(r"\[(\w+)…\]|(\w+)…", r"\1\2", text))[1:]
+    if words[0] == "serve":
+        make_serve_parser().parse_args(words[1:])
+        return "serve"
+    command: Any = typer.main.get_command(app)
+    path: list[str] = []
+    while hasattr(command, "commands") and words[0] in command.commands:
+        path.append(words.pop(0))
+        command = command.commands[path[-1]]
+        if not words:
+            break
+    command.make_context(" ".join(path), words)
+    return " ".join(path)
+
+
+def every_command() -> set[str]:
+    top: Any = typer.main.get_command(app)
+    names = set()
+    for name, command in top.commands.items():
+        names |= {f"{name} {inner}" for inner in getattr(command, "commands", {})} or {name}
+    return names
+
+
+@pytest.mark.parametrize("text", readme_commands())
+def test_command_of_the_readme_exists(text: str) -> None:
+    parse_command(text)
+
+
+def test_readme_names_every_command() -> None:
+    assert {parse_command(text) for text in readme_commands()} - {""} == every_command()
+
+
+def test_unknown_option_of_serve_is_told_in_one_line() -> None:
+    with pytest.raises(SettingsError, match="--nonsense"):
+        make_serve_parser().parse_args(["--nonsense"])
+
+
+def test_every_setting_is_an_option_of_serve() -> None:
+    text = make_serve_parser().format_help()
+    assert [name for name in Settings.model_fields if f"--{name.replace('_', '-')}" not in text] == []
+
+
+def test_readme_lists_the_settings_as_they_are() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\| (.*?) \|$", README.partition("\n## Settings\n")[2], re.MULTILINE)
+    folders = {"library": "user data folder", "cache": "user cache folder"}
+    expected = []
+    for name, setting in Settings.model_fields.items():
+        default = folders.get(name) or {"": "", "False": "off"}.get(str(setting.default), f"`{setting.default}`")
+        expected.append((name, default, setting.description))
+    assert rows == expected
+
+
+def test_readme_lists_the_meta_tools() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \|", README.partition("\n## Settings\n")[0], re.MULTILINE)) == set(META_TOOLS)
+
+
+def test_readme_shows_an_action_that_is_one() -> None:
+    (source,) = fenced("python")
+    action = read_action(source)
+    assert action.examples
+    assert action.tags == ("text",)
+
+
+def test_readme_configures_a_client_with_a_command_that_exists() -> None:
+    (text,) = fenced("json")
+    server = json.loads(text)["mcpServers"]["dynasaur"]
+    assert parse_command(shlex.join([server["command"], *server["args"]])) == "serve"
+
+
+def test_readme_names_no_file_that_is_not_there() -> None:
+    named = re.findall(r"(?:\]\(|`|\$ )((?:docker|benchmarks)/[\w./]+|LICENSE|CHANGELOG\.md)", README)
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as pip builds it, unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    isolation = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+    built = run(sys.executable, "-m", "pip", "wheel", "--no-deps", *isolation, "--wheel-dir", str(folder), str(ROOT))
+    assert built.returncode == 0, built.stdout + built.stderr
+    (file,) = folder.glob("*.whl")
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_file()}
+
+
+def test_wheel_holds_the_starter_the_image_and_the_data(wheel: Path) -> None:
+    package = wheel / "dynasaur_mcp"
+    assert names_in(package / "starter") == names_in(ROOT / "actions")
+    assert names_in(package / "image") == names_in(ROOT / "docker")
+    assert names_in(package / "demo_data") == names_in(ROOT / "dynasaur_mcp" / "demo_data")
+    assert (package / "py.typed").is_file()
+    assert list(wheel.glob("*.dist-info/licenses/LICENSE"))
+
+
+def test_wheel_holds_nothing_else(wheel: Path) -> None:
+    assert {path.name for path in wheel.iterdir() if not path.name.endswith(".dist-info")} == {"dynasaur_mcp"}
+    assert [str(path) for path in wheel.rglob("*") if path.name in ("tests", "__pycache__")] == []
+
+
+def test_program_of_the_wheel_runs_and_finds_its_files(wheel: Path) -> None:
+    code = (
+        "import dynasaur_mcp.cli, dynasaur_mcp.add, dynasaur_mcp.sandbox.image as image; print(dynasaur_mcp.__file__);"
+        "print(len(dynasaur_mcp.add.find_starter()), (image.image_folder() / 'Dockerfile').is_file())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(wheel)}
+    ran = run(sys.executable, "-P", "-c", code, cwd=wheel.parent, env=environment)
+    where, found = ran.stdout.splitlines()
+    assert Path(where).is_relative_to(wheel), ran.stderr
+    assert found == f"{len(list((ROOT / 'actions').glob('[a-z]*.py')))} True"
