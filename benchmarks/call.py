@@ -85,7 +85,9 @@ def main() -> None:
                     times[name].append(time.perf_counter() - began)
     echo = median(times["bare echo tool"])
     slow = median(times.get("docker exec python3 -c", [0.0]))
-    print(f"{'one warm call over stdio':<26} {'p50 ms':>8} {'p95 ms':>8} {'over echo ms':>13} {'exec is slower by':>18}")
+    print(
+        f"{'one warm call over stdio':<26} {'p50 ms':>8} {'p95 ms':>8} {'over echo ms':>13} {'exec is slower by':>18}"
+    )
     for name, seconds in times.items():
         here = median(seconds)
         ratio = f"{slow / here:.1f} x" if slow else "-"

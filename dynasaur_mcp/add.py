@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Literal
 
 from dynasaur_mcp.app import App
 from dynasaur_mcp.define import define_action
 from dynasaur_mcp.errors import ActionInvalid, ActionNotFound, DynasaurError, LibraryError
 from dynasaur_mcp.library.reading import read_action
-from dynasaur_mcp.types import Action, Status
+from dynasaur_mcp.types import Action, Entry, Status
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +23,13 @@ class Added:
     """What became of one file."""
 
     file: str
-    kept: bool
-    """False when it was skipped, also because it is there already."""
-    failed: bool
+    how: Literal["kept", "there already", "not kept"]
     note: str
+    """Version and tests, or why not."""
+
+    @property
+    def failed(self) -> bool:
+        return self.how == "not kept"
 
 
 def find_starter() -> list[Path]:
@@ -41,11 +48,18 @@ async def add_actions(paths: Sequence[Path], app: App, *, author: str, replace: 
         try:
             action = read_action(path.read_text(encoding="utf-8"), name=path.stem)
         except (OSError, UnicodeDecodeError, ActionInvalid) as error:
-            yield Added(path.name, kept=False, failed=True, note=_explain(error))
+            yield Added(path.name, "not kept", _explain(error))
         else:
             actions[action.name] = action
     for name in _order_by_use(actions):
         yield await _add_action(actions[name], app, author=author, replace=replace)
+
+
+async def add_starter(app: App) -> None:
+    """Bring in what a library has not of the starter actions; for a server, which has no one to show a table to."""
+    async for added in add_actions(find_starter(), app, author="starter", replace=False):
+        if added.failed:
+            logger.warning("starter action %s was not added: %s", added.file, added.note)
 
 
 async def _add_action(action: Action, app: App, *, author: str, replace: bool) -> Added:
@@ -55,9 +69,9 @@ async def _add_action(action: Action, app: App, *, author: str, replace: bool) -
     except ActionNotFound:
         there = None
     if there and there.action.sha256 == action.sha256 and there.status is not Status.DRAFT:
-        return Added(file, kept=False, failed=False, note=f"there already, v{there.version}")
-    if there and not replace:
-        return Added(file, kept=False, failed=True, note=f"v{there.version} differs from it; --replace makes it a new version")
+        return Added(file, "there already", describe(there))
+    if there and there.action.sha256 != action.sha256 and not replace:
+        return Added(file, "not kept", f"v{there.version} is another one; --replace makes this its next version")
     try:
         definition = await define_action(
             source=action.source,
@@ -73,9 +87,13 @@ async def _add_action(action: Action, app: App, *, author: str, replace: bool) -
             changed=app.changed,
         )
     except DynasaurError as error:
-        return Added(file, kept=False, failed=True, note=_explain(error))
-    entry = definition.entry
-    return Added(file, kept=True, failed=False, note=f"v{entry.version}, {entry.tests}, {entry.status}")
+        return Added(file, "not kept", _explain(error))
+    return Added(file, "kept", describe(definition.entry))
+
+
+def describe(entry: Entry) -> str:
+    """`v2, 3/3 tests, active`"""
+    return f"v{entry.version}, {entry.tests}, {entry.status}"
 
 
 def _order_by_use(actions: Mapping[str, Action]) -> list[str]:
@@ -87,4 +105,6 @@ def _order_by_use(actions: Mapping[str, Action]) -> list[str]:
 
 
 def _explain(error: Exception) -> str:
-    return str(error)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return " ".join(str(error).split())

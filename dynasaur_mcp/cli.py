@@ -1,8 +1,8 @@
 """The command `dynasaur-mcp`: where it starts, and where every error ends.
 
-`serve` is what clients start, so it is read here with argparse, straight from the fields of `Settings`: every setting is an
-option and none can be forgotten. All other commands are typer's, in `commands.py`; importing typer and rich takes a fifth of
-the time a bare MCP server needs to start, which no client should wait for.
+`serve` is what clients start, so it is read here with argparse, straight from the fields of `Settings`: each is
+an option and none is forgotten. All other commands are typer's, in `commands.py`; importing typer and rich takes a
+fifth of the time a bare MCP server needs to start, which no client should wait for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from dynasaur_mcp.errors import DynasaurError, SettingsError
@@ -45,13 +46,21 @@ def serve(arguments: Sequence[str]) -> int:
     options = vars(make_serve_parser().parse_args(arguments))
     starter = options.pop("starter")
     settings = read_settings(**options)
-    # After the options are read: wrong usage should not wait for the server to be imported.
+    # Imported after the options are read: wrong usage is not worth a second's wait.
     import anyio
 
-    from dynasaur_mcp.app import serve_stdio
+    from dynasaur_mcp.app import App, serve_stdio
 
-    anyio.run(serve_stdio, settings, starter)
+    async def add_starter(app: App) -> None:
+        from dynasaur_mcp.add import add_starter
+
+        await add_starter(app)
+
+    anyio.run(serve_stdio, settings, add_starter if starter else None)
     return 0
+
+
+_KINDS: dict[Any, str] = {Path: "PATH", int: "NUMBER", float: "NUMBER"}
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -60,13 +69,14 @@ class _OneLineParser(argparse.ArgumentParser):
 
 
 def make_serve_parser() -> argparse.ArgumentParser:
-    """One option for each setting. Values stay text, and None where not given: pydantic reads them like the environment's."""
+    """One option for each setting. What is given stays text, for pydantic to read like the environment; else None."""
     parser = _OneLineParser(
         prog="dynasaur-mcp serve",
+        usage="dynasaur-mcp serve [OPTIONS]",
         description="Serve MCP on stdin and stdout. Logs go to stderr.",
         epilog="Each option is also an environment variable: --timeout-seconds is DYNASAUR_TIMEOUT_SECONDS.",
     )
-    parser.add_argument("--starter", action="store_true", help="Add the starter actions to the library first.")
+    parser.add_argument("--starter", action="store_true", help="Add those starter actions that the library has not.")
     for name, setting in Settings.model_fields.items():
         option = "--" + name.replace("_", "-")
         words = (setting.description or "").replace("%", "%%")
@@ -75,7 +85,7 @@ def make_serve_parser() -> argparse.ArgumentParser:
             parser.add_argument(option, action="store_true", default=None, help=words)
         else:
             choices: tuple[Any, ...] = get_args(setting.annotation)
-            shown = "|".join(choices) or getattr(setting.annotation, "__name__", "value").upper()
+            shown = "|".join(choices) or _KINDS.get(setting.annotation, "TEXT")
             parser.add_argument(option, metavar=shown, help=words + default)
     return parser
 

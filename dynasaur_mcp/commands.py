@@ -7,21 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import anyio
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
 from dynasaur_mcp import __version__
+from dynasaur_mcp.add import Added, add_actions, describe, find_starter
+from dynasaur_mcp.app import App, open_app, open_store
+from dynasaur_mcp.doctor import Finding, examine, is_fit
 from dynasaur_mcp.errors import SettingsError
+from dynasaur_mcp.manage import manage_action
 from dynasaur_mcp.settings import read_settings
+from dynasaur_mcp.sweep import sweep
 from dynasaur_mcp.types import Entry, Status
 
-ClickException = typer.BadParameter.__mro__[2]
+LOCAL = "local"
+"""Who defines actions here: the principal of every client on stdio, too."""
+
+ClickException: Any = typer.BadParameter.__mro__[2]
 """Base of usage errors. typer up to 0.25 uses click's, later ones a copy of it that they do not export."""
 
 Library = Annotated[Path | None, typer.Option("--library", metavar="PATH", help="Folder of the action library.")]
@@ -87,23 +96,20 @@ def demo(
 @app.command()
 def doctor(library: Library = None, sandbox: Sandbox = None) -> int:
     """Check everything the server needs, and say what to do about what is missing."""
-    from dynasaur_mcp.doctor import examine, is_fit
 
-    findings = anyio.run(examine, read_settings(library=library, sandbox=sandbox))
-    for finding in findings:
-        mark = "ok     " if finding.ok else "problem"
-        line = Text.assemble((mark, "green" if finding.ok else "red"), "  ", (finding.what, "bold"), f": {finding.found}")
-        Console().print(line, soft_wrap=True)
-        if finding.advice:
-            Console().print(Text(f"         → {finding.advice}"), soft_wrap=True)
-    return 0 if is_fit(findings) else 1
+    async def consult() -> list[Finding]:
+        findings = []
+        async for finding in examine(read_settings(library=library, sandbox=sandbox)):
+            show_finding(finding)
+            findings.append(finding)
+        return findings
+
+    return 0 if is_fit(anyio.run(consult)) else 1
 
 
 @actions.command("list")
 def list_actions(library: Library = None) -> None:
     """List all actions, and the files that are none."""
-    from dynasaur_mcp.app import open_store
-
     with open_store(read_settings(library=library)) as store:
         rows = [
             (one.name, f"v{one.version}", describe_status(one), str(one.tests), str(one.calls), one.action.summary)
@@ -117,28 +123,128 @@ def list_actions(library: Library = None) -> None:
 @actions.command("show")
 def show_action(name: Annotated[str, typer.Argument()], library: Library = None) -> None:
     """Print an action's source."""
-    from dynasaur_mcp.app import open_store
-
     with open_store(read_settings(library=library)) as store:
         entry = store.get(name)
     console = Console()
     if console.is_terminal:
-        made = f"v{entry.version}, {describe_status(entry)}, {entry.tests}, by {entry.author}, {entry.defined_at:%Y-%m-%d %H:%M} UTC"
-        console.print(Text(made, style="dim"))
+        console.print(Text(f"{describe(entry)}, by {entry.author}, {entry.defined_at:%Y-%m-%d %H:%M} UTC", style="dim"))
         console.print(Syntax(entry.action.source, "python", theme="ansi_dark", background_color="default"))
     else:
         typer.echo(entry.action.source, nl=not entry.action.source.endswith("\n"))
 
 
 @actions.command("test")
-def test_actions(
+def retest(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="All, when none is given.")] = None,
     library: Library = None,
     sandbox: Sandbox = None,
 ) -> int:
     """Run the tests of actions in a fresh worker."""
-    from dynasaur_mcp.tend import test_actions
 
-    tested = anyio.run(test_actions, read_settings(library=library, sandbox=sandbox), names or [])
-    show_table(["name", "tests", "what failed"], [(one.name, one.tests, one.failed) for one in tested])
-    return 0 if all(not one.failed for one in tested) else 1
+    async def test() -> list[Entry]:
+        async with open_app(read_settings(library=library, sandbox=sandbox)) as app:
+            app.store.refresh()
+            chosen = [app.store.get(name) for name in names or []] or app.store.entries()
+            tested = [entry.name for entry in chosen if names or entry.status is not Status.DISABLED]
+            for name in tested:
+                await manage(name, "test", app)
+            return [app.store.get(name) for name in tested]
+
+    entries = anyio.run(test)
+    rows = [(entry.name, str(entry.tests), "\n".join(entry.tests.failures)) for entry in entries]
+    show_table(["name", "tests", "what failed"], rows)
+    return 1 if any(entry.tests.failures for entry in entries) else 0
+
+
+@actions.command("add")
+def add(
+    files: Annotated[list[str], typer.Argument(metavar="starter|FILE…", help="The starter actions, or files.")],
+    library: Library = None,
+    sandbox: Sandbox = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Make new versions of actions that exist.")] = False,
+) -> int:
+    """Bring actions into the library: each is checked and tested in a sandbox first."""
+    paths = [path for file in files for path in (find_starter() if file == "starter" else [Path(file)])]
+    author = "starter" if files == ["starter"] else LOCAL
+
+    async def bring() -> list[Added]:
+        async with open_app(read_settings(library=library, sandbox=sandbox)) as app:
+            return [added async for added in add_actions(paths, app, author=author, replace=replace)]
+
+    added = anyio.run(bring)
+    show_table(["file", "", "why"], [(one.file, one.how, one.note) for one in added])
+    return 1 if any(one.failed for one in added) else 0
+
+
+@actions.command("remove")
+def remove(names: Annotated[list[str], typer.Argument(metavar="NAME…")], library: Library = None) -> None:
+    """Delete actions. Their history stays, so that manage_action can bring them back."""
+
+    async def delete() -> None:
+        async with open_app(read_settings(library=library)) as app:
+            for entry in [app.store.get(name) for name in names]:
+                typer.echo(await manage(entry.name, "delete", app))
+
+    anyio.run(delete)
+
+
+async def manage(name: str, op: str, app: App) -> str:
+    return await manage_action(
+        name,
+        op,
+        version=None,
+        principal=LOCAL,
+        store=app.store,
+        index=app.index,
+        pool=app.pool,
+        changed=app.changed,
+        require_approval=app.settings.require_approval,
+    )
+
+
+@image.command("build")
+def build(
+    base: Annotated[str | None, typer.Option(metavar="IMAGE", help="An image with Python 3.11 or later.")] = None,
+) -> None:
+    """Build the image that workers run in."""
+    from dynasaur_mcp.sandbox.image import build_image
+
+    async def build() -> str:
+        return await build_image(base, on_line=lambda line: typer.echo(line, err=True))
+
+    typer.echo(anyio.run(build))
+
+
+@app.command()
+def gc() -> None:
+    """Remove what killed servers left behind."""
+    show_table(
+        ["sandbox", "removed", ""],
+        [(one.sandbox, str(one.removed), one.note) for one in anyio.run(sweep, read_settings())],
+    )
+
+
+def describe_status(entry: Entry) -> str:
+    return f"{entry.status}, pinned" if entry.pinned else str(entry.status)
+
+
+def show_finding(finding: Finding) -> None:
+    mark, style = (
+        ("ok     ", "green") if finding.ok else ("missing", "yellow") if finding.need == "never" else ("problem", "red")
+    )
+    console = Console()
+    console.print(Text.assemble((mark, style), "  ", (finding.what, "bold"), f": {finding.found}"), soft_wrap=True)
+    if finding.advice:
+        console.print(Text(f"         → {finding.advice}"), soft_wrap=True)
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    console = Console()
+    if not console.is_terminal:
+        for row in rows:
+            typer.echo("\t".join(" ".join(cell.split()) for cell in row))
+        return
+    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)

@@ -1,7 +1,7 @@
-"""`dynasaur-mcp demo`: the main job as a client lives it, on real data, each step checked against what really came back.
+"""`dynasaur-mcp demo`: the main job as a client lives it, on real data, each step checked against what came back.
 
-The client is the `mcp` package's own, the server a subprocess over stdio, as Claude Desktop or an IDE would start it. What a
-model would write stands below as text.
+The client is the `mcp` package's own, the server a subprocess over stdio, as Claude Desktop or an IDE would start it.
+What a model would write stands below as text.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ from dynasaur_mcp.errors import DynasaurError
 DEADLINE_SECONDS = 180
 """For everything, so that nothing can hang; it takes a few seconds."""
 
+WIDTH = 110
+SHOWN_LINES = 4
+"""Of any one answer."""
+PYTHON = Syntax("", "python", theme="ansi_dark", background_color="default")
+
 EXPLORE = """
 import csv
 
@@ -41,7 +46,7 @@ len(rows), rows[0]
 
 WRITE = '''
 def total_by_month(path: str, column: str) -> dict[str, float]:
-    """Total a numeric column of a CSV file for each month of its `date` column.
+    r"""Total a numeric column of a CSV file for each month of its `date` column.
 
     Args:
         path: CSV file with a header and dates like 2012-01-31.
@@ -58,7 +63,7 @@ def total_by_month(path: str, column: str) -> dict[str, float]:
         totals[month] = round(totals.get(month, 0) + float(row[column]), 2)
     return totals
 
-{month: total_by_month("weather.csv", "precipitation")[month] for month in sorted({row["date"][:7] for row in rows})[:2]}
+{day["date"][:7]: total_by_month("weather.csv", "precipitation")[day["date"][:7]] for day in rows[:60]}
 '''
 
 COMPOSE = '''
@@ -70,7 +75,7 @@ from openpyxl import Workbook, load_workbook
 
 
 def save_monthly_totals(path: str, column: str, target: str) -> int:
-    """Save the monthly totals of a CSV column as an Excel sheet and return its number of rows.
+    r"""Save the monthly totals of a CSV column as an Excel sheet and return its number of rows.
 
     Args:
         path: CSV file with a header and dates like 2012-01-31.
@@ -91,9 +96,7 @@ def save_monthly_totals(path: str, column: str, target: str) -> int:
 '''
 
 READ_BACK = """
-# /// script
-# dependencies = ["openpyxl"]
-# ///
+from actions import save_monthly_totals  # brings its package with it
 from openpyxl import load_workbook
 
 list(load_workbook("rain.xlsx").active.values)[:3]
@@ -102,7 +105,7 @@ list(load_workbook("rain.xlsx").active.values)[:3]
 ORDERS = "date,amount\n2026-01-09,12.5\n2026-01-30,7.5\n2026-02-03,40\n"
 
 
-class StepFailed(DynasaurError):
+class StepError(DynasaurError):
     """A step of the story did not do what it says."""
 
 
@@ -119,7 +122,7 @@ def run_demo(*, sandbox: str | None, keep: bool) -> None:
     """Tell the story on stdout.
 
     Raises:
-        StepFailed: at the first step that did not do what it says.
+        StepError: at the first step that did not do what it says.
     """
     folder = Path(tempfile.mkdtemp(prefix="dynasaur-demo-"))
     try:
@@ -130,15 +133,18 @@ def run_demo(*, sandbox: str | None, keep: bool) -> None:
 
 
 async def _tell(folder: Path, sandbox: str | None, keep: bool) -> None:
-    story = Story(Console(highlight=False, soft_wrap=False), folder, sandbox)
+    console = Console(highlight=False)
+    console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
+    story = Story(console, folder, sandbox)
     try:
         with anyio.fail_after(DEADLINE_SECONDS):
             await _tell_story(story)
     except TimeoutError:
-        raise StepFailed(f"the demo did not end within {DEADLINE_SECONDS} s.{story.last_words()}") from None
-    story.console.print(f"\n[green]✓[/] {story.steps} steps, {story.calls} calls, {story.elapsed:.1f} s: every step did what it says.")
+        raise StepError(f"the demo did not end within {DEADLINE_SECONDS} s.{story.last_words()}") from None
+    done = f"{story.steps} steps, {story.calls} calls, {story.elapsed:.1f} s: every step did what it says."
+    console.print(f"\n[green]✓[/] [bold]{done}[/]")
     if keep:
-        story.console.print(f"The library is kept: dynasaur-mcp serve --library {story.library}", soft_wrap=True)
+        console.print(f"The library is kept: dynasaur-mcp serve --library {story.library}", soft_wrap=True)
 
 
 async def _tell_story(story: Story) -> None:
@@ -147,13 +153,15 @@ async def _tell_story(story: Story) -> None:
     days = weather.count("\n") - 1
     months = list(rain)
 
-    async with story.client("a client") as client:
+    async with story.client("A client starts its server") as client:
         story.step("Is there a tool for this already?")
         found = await story.call(client, "search_actions", query="total a column of a CSV file by month")
         story.expect("total_by_month" not in found.text and not found.is_error, "search finds nothing", found)
 
         story.step("Explore the file: variables stay from step to step")
-        await story.run(client, f"open('weather.csv', 'w').write({weather!r})", show="open('weather.csv', 'w').write(…)")
+        await story.run(
+            client, f"open('weather.csv', 'w').write({weather!r})", show="open('weather.csv', 'w').write(…)"
+        )
         seen = await story.run(client, EXPLORE)
         story.expect(str(days) in seen.text, f"the file has {days} days", seen)
         tried = await story.run(client, WRITE)
@@ -169,7 +177,9 @@ async def _tell_story(story: Story) -> None:
         story.step("Compose a second one from the first, with a package from PyPI")
         composed = await story.call(client, "define_action", show=COMPOSE, source=COMPOSE)
         if composed.is_error and "openpyxl" in composed.text:
-            raise StepFailed(f"openpyxl could not be installed for the actions: is a package index reachable?\n{composed.text}")
+            raise StepError(
+                f"openpyxl could not be installed for the actions: is a package index reachable?\n{composed.text}"
+            )
         story.expect("v1" in composed.text and "1/1 tests" in composed.text, "v1, 1/1 tests", composed)
         tool = await story.find_tool(client, "save_monthly_totals")
         saved = await story.call(client, tool.name, path="weather.csv", column="precipitation", target="rain.xlsx")
@@ -183,7 +193,7 @@ async def _tell_story(story: Story) -> None:
         after = await story.run(client, "len(rows)")
         story.expect(str(days) in after.text, "the variables of before are still there", after)
 
-    async with story.client("a new client process, the same library") as client:
+    async with story.client("A new client, on the same library") as client:
         story.step("Another day, another client, other data")
         found = await story.call(client, "search_actions", query="total a column of a CSV file by month")
         story.expect("total_by_month" in found.text, "search finds the action", found)
@@ -196,9 +206,9 @@ class Story:
     """The transcript: what the client asked, what came back, how long it took."""
 
     def __init__(self, console: Console, folder: Path, sandbox: str | None) -> None:
-        self.console = console
         self.library = folder / "library"
         self.steps = self.calls = 0
+        self._console = console
         self._log = folder / "server.log"
         self._sandbox = sandbox
         self._started = time.perf_counter()
@@ -216,32 +226,32 @@ class Story:
             args=["-m", "dynasaur_mcp", "serve", "--library", str(self.library), *options],
             env=dict(os.environ),
         )
-        self.console.print(f"\n[dim]{who} starts:[/] dynasaur-mcp serve --library …/library {' '.join(options)}", end="")
+        self._console.print()
+        began = time.perf_counter()
         with self._log.open("a") as log:
-            began = time.perf_counter()
             async with Client(stdio_client(server, errlog=log)) as client:
-                tools = (await client.list_tools()).tools
-                self._time(began, 0)
-                self.console.print(f"  [green]←[/] {len(tools)} tools: {', '.join(tool.name for tool in tools)}")
+                tools = [tool.name for tool in (await client.list_tools()).tools]
+                self._sent(f"{who}: dynasaur-mcp serve --library …/library {' '.join(options)}".rstrip(), began)
+                self._came_back(f"{len(tools)} tools: {', '.join(tools)}")
                 yield client
 
     def step(self, title: str) -> None:
         self.steps += 1
-        self.console.print(f"\n[bold cyan]{self.steps} · {title}[/]")
+        self._console.print(f"\n[bold cyan]{self.steps} · {title}[/]")
 
     async def call(self, client: Client, tool: str, /, *, show: str = "", **arguments: Any) -> Answer:
         """Call a tool and print both sides; `show` is the code printed in place of the arguments."""
-        said = "" if show else ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        self.console.print(Text(f"  → {tool}({said})"), end="")
         began = time.perf_counter()
         result = await client.call_tool(tool, arguments)
         self.calls += 1
-        self._time(began, 5 + len(tool) + len(said))
-        if show:
-            self.console.print(Syntax(show.strip("\n"), "python", theme="ansi_dark", background_color="default", padding=(0, 4)))
+        said = "" if show else ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        self._sent(f"  → {tool}" + (f"({said})" if said else ""), began)
+        for line in PYTHON.highlight(show.strip("\n")).split() if show else ():
+            if line:
+                self._print_line("    ", line)
         text = "\n".join(block.text for block in result.content if block.type == "text")
         answer = Answer(text, result.structured_content, bool(result.is_error))
-        self.console.print(Text(f"  ← {_shorten(text)}", style="yellow" if answer.is_error else "green"))
+        self._came_back(text, "yellow" if answer.is_error else "green")
         return answer
 
     async def run(self, client: Client, code: str, *, show: str = "", **arguments: Any) -> Answer:
@@ -251,30 +261,37 @@ class Story:
         """The tool of that name, as the client's list has it."""
         found = [tool for tool in (await client.list_tools()).tools if tool.name == name]
         if not found:
-            raise StepFailed(f"step {self.steps}: {name!r} is not in the client's tool list.{self.last_words()}")
-        self.console.print(f"  [green]✓[/] {name} is in the client's tool list")
+            raise StepError(f"step {self.steps}: {name!r} is not in the client's tool list.{self.last_words()}")
+        self._console.print(f"  [bold green]✓[/] {name} is in the client's tool list")
         return found[0]
 
     def expect(self, true: bool, what: str, answer: Answer) -> None:
         """Go on, or end the story with what came back instead."""
         if not true:
-            raise StepFailed(f"step {self.steps}: expected that {what}, but got:\n{answer.text}{self.last_words()}")
-        self.console.print(f"  [green]✓[/] {what}")
+            raise StepError(f"step {self.steps}: expected that {what}, but got:\n{answer.text}{self.last_words()}")
+        self._console.print(f"  [bold green]✓[/] {what}")
 
     def last_words(self) -> str:
-        """What the server logged."""
+        """What the servers logged."""
         log = self._log.read_text() if self._log.exists() else ""
         return f"\nThe server said:\n{log}" if log else ""
 
-    def _time(self, began: float, column: int) -> None:
+    def _sent(self, text: str, began: float) -> None:
         milliseconds = f"{(time.perf_counter() - began) * 1000:,.0f} ms"
-        self.console.print(f"  [dim]{milliseconds}[/]")
+        room = self._console.width - len(milliseconds) - 1
+        text = text if len(text) <= room else text[: room - 1] + "…"
+        self._console.print(Text(text.ljust(room + 1)), Text(milliseconds, style="dim"), sep="")
 
+    def _came_back(self, text: str, style: str = "green") -> None:
+        """What came back, without its blank lines, and no more of it than a reader wants."""
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) > SHOWN_LINES + 1:
+            lines[SHOWN_LINES:] = [f"… {len(lines) - SHOWN_LINES} more lines"]
+        for number, line in enumerate(lines):
+            self._print_line("    " if number else "  ← ", Text(line, style=style))
 
-def _shorten(text: str) -> str:
-    lines = [line if len(line) <= 110 else line[:109] + "…" for line in text.strip().splitlines()]
-    shown = lines if len(lines) <= 8 else [*lines[:7], f"… {len(lines) - 7} more lines"]
-    return "\n    ".join(shown)
+    def _print_line(self, before: str, text: Text) -> None:
+        self._console.print(Text(before) + text, no_wrap=True, overflow="ellipsis")
 
 
 def _total_by_month(table: str, column: str) -> dict[str, float]:

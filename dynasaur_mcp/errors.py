@@ -4,6 +4,7 @@ DynasaurError
 ├─ ActionError             the model can fix it: shown to it whole
 │  ├─ ActionNotFound
 │  ├─ ActionExists
+│  ├─ ActionDisabled
 │  ├─ ActionInvalid        carries every Problem at once
 │  ├─ ArgumentsInvalid     likewise
 │  ├─ SessionNotFound
@@ -46,6 +47,13 @@ class ActionNotFound(ActionError):
 
 class ActionExists(ActionError):
     """An action of that name exists and the caller did not say that it replaces it."""
+
+
+class ActionDisabled(ActionError):
+    """The action is kept, but not to be called."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is disabled. manage_action(name={name!r}, op='enable') makes it callable again.")
 
 
 class ProblemsError(ActionError):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 JSON = Any
 """Whatever `json.loads` gives back."""
@@ -107,6 +107,9 @@ class Action:
 @dataclass(frozen=True, slots=True)
 class Tests:
     """What running an action's doctests and `test_*` functions gave. One doctest is one docstring with examples."""
+
+    __test__: ClassVar[bool] = False
+    """For pytest, which takes a class of this name for a group of tests."""
 
     passed: int = 0
     failures: tuple[str, ...] = ()

@@ -131,7 +131,7 @@ def test_help_of_serve_lists_the_settings(dynasaur: Run) -> None:
         (["nonsense"], "nonsense"),
         (["--nonsense"], "--nonsense"),
         (["actions", "nonsense"], "nonsense"),
-        (["actions", "show"], "NAME"),
+        (["actions", "show"], "name"),
         (["actions", "list", "--nonsense"], "--nonsense"),
         (["demo", "--sandbox", "moon"], "moon"),
         (["serve", "--nonsense"], "--nonsense"),
@@ -260,7 +260,6 @@ def test_doctor_finds_a_working_engine(dynasaur: Run, require: Callable[[str], N
 
 
 def test_doctor_says_what_to_do_without_any_sandbox(dynasaur: Run, tmp_path: Path) -> None:
-    # No engine answers there, and a PATH without bubblewrap leaves only the one of the wheel, which is looked for as well.
     ran = dynasaur("doctor", "--sandbox", "docker", DOCKER_HOST=f"unix://{tmp_path}/no.sock")
     assert ran.returncode == 1
     assert re.search(r"^problem +docker: .*\n +→ ", ran.stdout, re.MULTILINE), ran.stdout

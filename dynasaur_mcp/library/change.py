@@ -187,10 +187,9 @@ def read_row(row: tuple[JSON, ...]) -> Entry:
 
 
 def _read_details(name: str, source: str, sha256: str, details: JSON) -> Action:
-    texts = {key: tuple(details[key]) for key in ("examples", "requirements", "tags", "uses")}
+    lists = {key: tuple(value) for key, value in details.items() if isinstance(value, list)}
     parameters = tuple(Parameter(*values) for values in details["parameters"])
-    plain = {key: details[key] for key in ("signature", "docstring", "returns")}
-    return Action(name=name, source=source, sha256=sha256, parameters=parameters, **plain, **texts)
+    return Action(**{**details, **lists, "parameters": parameters}, name=name, source=source, sha256=sha256)
 
 
 def _write_details(action: Action) -> str:

@@ -1,4 +1,4 @@
-"""The actions of this folder: `from actions import f` gives the function f of f.py, and so does `from actions.f import f`.
+"""The actions of this folder: `from actions import f`, and `from actions.f import f` too, give the function f of f.py.
 
 Written by dynasaur-mcp and kept up to date by it as long as this sentence stays. Needs nothing but Python.
 """

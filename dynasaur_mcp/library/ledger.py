@@ -30,7 +30,7 @@ FROM actions a JOIN versions v ON v.name = a.name JOIN sources s ON s.sha256 = v
 class Ledger:
     """What is known of each action. Opened on first use.
 
-    A ledger that cannot be written is read into memory and goes on there; one that is damaged is set aside and made anew.
+    One that cannot be written is read into memory and goes on there; one that is damaged is set aside and made anew.
     """
 
     def __init__(self, folder: Path) -> None:

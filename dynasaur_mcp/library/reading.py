@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import doctest
 import hashlib
 import inspect
@@ -11,7 +12,7 @@ import re
 import threading
 import tomllib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dynasaur_mcp.errors import ActionInvalid
@@ -22,8 +23,16 @@ from dynasaur_mcp.types import JSON, Action, Parameter, Problem
 _SCRIPT_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(?:^#(?:| .*)$\s)+?)^# ///$")
 _SCRIPT_START = re.compile(r"(?m)^# /// script[ \t]*$")
 
-# Guards `warnings.catch_warnings`, which changes the whole process: definitions are read in threads.
 _parsing = threading.Lock()
+
+
+@contextlib.contextmanager
+def parsing() -> Iterator[None]:
+    """Wrap what parses in it: Python warns about odd source on stderr, which is the server's log."""
+    # Filters belong to the whole process, and definitions are read in threads.
+    with _parsing, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def read_action(source: str, name: str | None = None) -> Action:
@@ -100,8 +109,7 @@ def parse_source(source: str) -> ast.Module:
         ActionInvalid: one Problem: where it stops being Python.
     """
     try:
-        with _parsing, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with parsing():
             tree = ast.parse(source)
             # Compiling finds what parsing does not, such as a `return` outside of a function.
             compile(tree, "<action>", "exec", dont_inherit=True)
@@ -173,7 +181,7 @@ def _describe_parameters(docstring: str) -> dict[str, str]:
         "numpy": {"warnings": False},
         "sphinx": {"warnings": False},
     }
-    sections = griffe.parse_auto(griffe.Docstring(docstring), per_style_options=quiet, default="google")
+    sections = griffe.parse_auto(griffe.Docstring(docstring), method="max_sections", per_style_options=quiet)
     return {
         parameter.name.lstrip("*"): " ".join(parameter.description.split())
         for section in sections
@@ -199,8 +207,7 @@ def _check_examples(function: Function) -> Iterable[Problem]:
 def find_used_actions(code: str) -> frozenset[str]:
     """Names of the actions that any code imports; none when it does not parse."""
     try:
-        with _parsing, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with parsing():
             return _find_uses(ast.parse(code))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset()
@@ -266,6 +273,12 @@ def read_script(source: str) -> Script:
     extras = script.get("tool", {}).get("dynasaur", {})
     requirements = tuple(dict.fromkeys(text.strip() for text in script.get("dependencies", [])))
     return Script(requirements, tuple(dict.fromkeys(tag.strip() for tag in extras.get("tags", []))))
+
+
+def find_script(source: str) -> str:
+    """The text of a file's PEP 723 block; empty without one."""
+    block = _SCRIPT_BLOCK.search(source.replace("\r\n", "\n"))
+    return block[0] if block else ""
 
 
 def add_tags(source: str, tags: Sequence[str]) -> str:

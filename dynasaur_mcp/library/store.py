@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
-    """All actions. Every method may be called from any thread, and raises LibraryError when the store cannot be used."""
+    """All actions. Any thread may call any method; each raises LibraryError when the store cannot be used."""
 
     @property
     def revision(self) -> int:

@@ -97,18 +97,23 @@ class DockerSandbox:
 
     name = "docker"
 
-    def __init__(self, engine: Engine, limits: Limits, cache: Path, *, runtime: str = "") -> None:
+    def __init__(self, engine: Engine, limits: Limits, cache: Path, *, runtime: str = "", volume: str = VOLUME) -> None:
         """
         Args:
             engine: As `find_engine` gave it; closed with the sandbox.
             limits: Of every worker.
             cache: Folder for packages and signs of life. Servers that share it reap each other's leftovers, no others'.
             runtime: OCI runtime other than the engine's default, such as runsc.
+            volume: Of the engine, for packages; made by it when it is not there. Servers share it.
         """
         self.engine = engine
         self.limits = limits
         self.runtime = runtime
-        self._presence = Presence(cache / "servers")
+        self.volume = volume
+        try:
+            self._presence = Presence(cache / "servers")
+        except OSError as error:
+            raise SandboxUnavailable(f"The cache folder cannot be written: {error}.") from error
         self._store = PackageStore(cache / "packages", python_version=engine.python_version, platform=engine.platform)
         self._copied: set[str] = set()
         self._copying = anyio.Lock()
@@ -195,7 +200,7 @@ class DockerSandbox:
                     "/workspace": f"rw,exec,nosuid,nodev,mode=1777,size={workspace}",
                     "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={tmp}",
                 },
-                "Mounts": [{"Type": "volume", "Source": VOLUME, "Target": "/packages", "ReadOnly": True}],
+                "Mounts": [{"Type": "volume", "Source": self.volume, "Target": "/packages", "ReadOnly": True}],
                 "NetworkMode": "none",
                 "IpcMode": "private",
                 "CgroupnsMode": "private",
@@ -246,7 +251,7 @@ class DockerSandbox:
                 "CapDrop": ["ALL"],
                 "SecurityOpt": ["no-new-privileges"],
                 "NetworkMode": "none",
-                "Mounts": [{"Type": "volume", "Source": VOLUME, "Target": "/packages"}],
+                "Mounts": [{"Type": "volume", "Source": self.volume, "Target": "/packages"}],
                 "LogConfig": {"Type": "none"},
             },
         }

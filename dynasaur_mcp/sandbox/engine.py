@@ -6,7 +6,9 @@ Its errors are caught as OSError: APIError and everything of requests are one; D
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 from typing import Any, TypeAlias
 
 from dynasaur_mcp.errors import SandboxUnavailable
@@ -21,6 +23,12 @@ ANSWER_SECONDS = 2
 CALL_SECONDS = 120
 """For any one later call; a large upload may take its time."""
 
+MAX_CONNECTIONS = 50
+"""Kept open. More than a thread pool uses at once, so that none is opened and thrown away with a warning."""
+
+MIN_VERSION = "1.41"
+"""Docker Engine 20.10."""
+
 NO_ENGINE = "No Docker engine answers: start Docker, or point DOCKER_HOST at an engine."
 
 
@@ -30,31 +38,54 @@ def is_missing(error: OSError) -> bool:
 
 
 def connect() -> Client:
-    """A client of the engine that answered.
+    """A client of the engine that answered: DOCKER_HOST's, else that of docker's current context.
 
     Raises:
         SandboxUnavailable: none does.
     """
-    from docker.context import ContextAPI
     from docker.errors import DockerException
 
     import docker
 
     try:
-        where: dict[str, Any] = docker.utils.kwargs_from_env()
-        if "base_url" not in where:
-            context = ContextAPI.get_current_context()
-            where = {"base_url": context.Host, "tls": context.TLSConfig or False}
-        if str(where["base_url"]).startswith("ssh:"):
-            raise SandboxUnavailable(
-                "Docker over ssh is not supported: forward its socket with `ssh -L` and point DOCKER_HOST at that."
-            )
-        client = docker.APIClient(**where, version="auto", timeout=ANSWER_SECONDS)
+        where = _find_address()
+        _knock(where["base_url"])
+        # The version is asked for in a client of its own: one that fails to in its constructor cannot be closed.
+        with contextlib.closing(docker.APIClient(**where, version=MIN_VERSION, timeout=ANSWER_SECONDS)) as asking:
+            asking.trust_env = False
+            version = asking.version(api_version=False)["ApiVersion"]
+        client = docker.APIClient(**where, version=version, timeout=CALL_SECONDS, max_pool_size=MAX_CONNECTIONS)
+        # REQUESTS_CA_BUNDLE is meant for the web, and requests would prefer it to the engine's own CA.
+        client.trust_env = False
+        return client
+    except PermissionError as error:
+        raise SandboxUnavailable("Docker refuses this user: add the user to the group `docker`.") from error
     except (DockerException, OSError, AttributeError, ValueError) as error:
         # AttributeError: the current context does not exist. ValueError: an address that is none.
         logger.info("no Docker engine: %s", error)
-        if "ermission denied" in str(error):
-            raise SandboxUnavailable("Docker refuses this user: add the user to the group `docker`.") from error
         raise SandboxUnavailable(NO_ENGINE) from error
-    client.timeout = CALL_SECONDS
-    return client
+
+
+def _find_address() -> dict[str, Any]:
+    """`base_url`, and `tls` where it is used."""
+    from docker.context import ContextAPI
+
+    import docker
+
+    where: dict[str, Any] = docker.utils.kwargs_from_env()
+    if "base_url" not in where:
+        context = ContextAPI.get_current_context()
+        where = {"base_url": context.Host, "tls": context.TLSConfig or False}
+    if where["base_url"].startswith("ssh:"):
+        raise SandboxUnavailable(
+            "Docker over ssh is not supported: forward its socket with `ssh -L` and point DOCKER_HOST at that."
+        )
+    return where
+
+
+def _knock(address: str) -> None:
+    """Raise plain errors where there is no socket or no right to it; the SDK wraps them and leaves its own end open."""
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as knocking:
+            knocking.settimeout(ANSWER_SECONDS)
+            knocking.connect(address.removeprefix("unix://"))

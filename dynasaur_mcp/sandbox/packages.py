@@ -90,7 +90,9 @@ class PackageStore:
     @property
     def folder(self) -> Path:
         """Where the sets are; made when it is not there."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._folder.is_dir():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.chmod(0o755)
         return self._folder
 
     def path(self, key: str) -> Path:
@@ -130,6 +132,8 @@ class PackageStore:
 
     def _keep(self, staged: Path, key: str, wanted: tuple[str, ...]) -> None:
         (staged / LIST_NAME).write_text("".join(f"{line}\n" for line in wanted))
+        # Whatever the umask: in a jail that root started, the worker is another user.
+        (staged / LIST_NAME).chmod(0o644)
         staged.chmod(0o755)
         try:
             staged.rename(self.path(key))
@@ -189,7 +193,7 @@ def explain(said: str) -> str:
     text = re.sub(r"\b(?:error|cause|hint):", " ", text)
     text = " ".join(text.split())
     text = re.sub(r"^.*?No solution found when resolving dependencies:?\s*", "", text)
-    text = re.sub(r"\w+://\S+?(?=[`'\")]*(?:\s|$))", "the package index", text)
+    text = re.sub(r"\w+://[^\s`'\")]+", "the package index", text)
     text = re.sub(r"(?<![\w.])/[\w.~+-]+(?:/[\w.~+-]+)+", "…", text)
     return text[:400] or "uv gave no reason"
 

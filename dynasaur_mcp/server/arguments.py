@@ -7,12 +7,12 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from dynasaur_mcp.errors import ArgumentsInvalid
 from dynasaur_mcp.server.content import clean_line
-from dynasaur_mcp.types import JSON, Problem
+from dynasaur_mcp.types import JSON, NAME_PATTERN, Problem
 
 
 class Arguments(BaseModel):
@@ -31,9 +31,16 @@ def parse_object(value: object) -> object:
     return value
 
 
+def check_session(value: str) -> str:
+    if not NAME_PATTERN.fullmatch(value):
+        raise ValueError("name a session with lower-case letters, digits and _, at most 40, a letter first")
+    return value
+
+
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Session = Annotated[
-    str | None, Field(max_length=200, description="Handle of a session; the same handle finds its state again")
+    Annotated[str, AfterValidator(check_session)] | None,
+    Field(description="Handle of a session; the same handle finds its state again"),
 ]
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 100
 MAX_FILES = 20
+NO_ACTIONS = "The library has no actions yet. "
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -196,8 +197,8 @@ def present_matches(found: Found, *, full: bool) -> CallToolResult:
     """Search results, best first."""
     if not found.matches:
         return result_of_text(
-            f"None of {count(found.total, 'action')} fits (searched by {found.used}). "
-            "Write it: try it with run_python, keep it with define_action."
+            (f"None of {count(found.total, 'action')} fits (searched by {found.used}). " if found.total else NO_ACTIONS)
+            + "Write it: try it with run_python, keep it with define_action."
         )
     head = f"{len(found.matches)} of {count(found.total, 'action')} (searched by {found.used})"
     matches = [describe_match(match, full=full) for match in found.matches]

@@ -225,9 +225,12 @@ class Handlers:
             index=self.index,
             pool=self.pool,
             changed=partial(self._announce, ctx),
+            require_approval=self.require_approval,
         )
         await self.announcer.hold(ctx)
-        return content.result_of_text(text)
+        return content.result_of_text(
+            content.shorten(text, self.output_characters, f"; the source: resource dynasaur://actions/{given.name}")
+        )
 
     async def _execute(
         self, ctx: Context, name: str, arguments: dict[str, JSON], session: str | None, *, promised: bool

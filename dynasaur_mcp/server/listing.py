@@ -89,7 +89,11 @@ class Listing:
         if revision is None:
             return tuple(self._meta_tools)
         if revision != self._revision:
-            exposed = sorted(self._exposed(), key=lambda tool: tool.name)
+            try:
+                exposed = sorted(self._exposed(), key=lambda tool: tool.name)
+            except LibraryError as error:
+                logger.error("The library cannot be read: %s", error)
+                return tuple(self._meta_tools)
             self._tools = (*self._meta_tools, *exposed)
             self._names = frozenset(tool.name for tool in exposed)
             self._revision = revision
@@ -135,10 +139,11 @@ class Listing:
             checked[entry.name] = (entry, tool)
             if tool is None:
                 continue
-            left -= (cost := count_tokens(tool))
-            if self._exposure == "auto" and not entry.pinned and left < 0:
-                left += cost
-                continue
+            if self._exposure == "auto":
+                cost = count_tokens(tool)
+                if cost > left and not entry.pinned:
+                    continue
+                left -= cost
             tools.append(tool)
         self._checked = checked
         return tools

@@ -97,14 +97,15 @@ def serve(store: FileStore) -> Serve:
     @asynccontextmanager
     async def serve(**options: Any) -> AsyncIterator[tuple[Server[Any], Announcer]]:
         from dynasaur_mcp.library.index import Index
-        from dynasaur_mcp.runs import Runs
-
+        from dynasaur_mcp.runs import open_runs
         from dynasaur_mcp.sandbox.pool import open_pool
         from dynasaur_mcp.server.handlers import build_server
 
         index = Index(store, None, None)
-        async with open_pool(choose_none, Limits(), warm_workers=0) as pool:
-            runs = Runs(store=store, pool=pool)
+        async with (
+            open_pool(choose_none, Limits(), warm_workers=0) as pool,
+            open_runs(pool, store, wait_seconds=45) as runs,
+        ):
             yield build_server(store=store, index=index, pool=pool, runs=runs, **options)
         index.close()
 

@@ -72,6 +72,7 @@ async def open_new(server: Any, *, relists: bool = True) -> AsyncIterator[Listen
 
     async with Client(InMemoryTransport(server), mode="2026-07-28") as client:
         listener.client = client
+        await client.list_tools()
         async with client.listen(tools_list_changed=True) as subscription, anyio.create_task_group() as tasks:
             tasks.start_soon(follow, subscription)
             yield listener
@@ -161,7 +162,7 @@ async def test_client_that_does_not_listen_hears_nothing_unasked(serve: Serve, k
         unasked.append(message)
 
     async with (
-        serve() as (server, announcer),
+        serve() as (server, _),
         Client(InMemoryTransport(server), mode="2026-07-28", message_handler=on_message) as client,
     ):
         await client.call_tool("manage_action", {"name": "add", "op": "pin"})

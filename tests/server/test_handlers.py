@@ -31,10 +31,7 @@ async def test_client_sees_meta_tools_first_and_then_actions_by_name(serve: Serv
     keep("zebra_stripes")
     keep("add")
     async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
-        listed = await client.list_tools()
-        assert tuple(tool.name for tool in listed.tools) == (*META_TOOLS[:0], *listed_names(listed))
-        assert [tool.name for tool in listed.tools][-2:] == ["add", "zebra_stripes"]
-        assert {tool.name for tool in listed.tools[:6]} == set(META_TOOLS)
+        assert listed_names(await client.list_tools()) == [*META_TOOLS, "add", "zebra_stripes"]
 
 
 def listed_names(listed: Any) -> list[str]:

@@ -164,3 +164,9 @@ def test_arguments_sent_as_a_string_of_json_are_read() -> None:
     assert read_arguments(ExecuteAction, "execute_action", given).arguments == {"first": 1}
     with pytest.raises(ArgumentsInvalid, match="arguments: "):
         read_arguments(ExecuteAction, "execute_action", {"name": "add", "arguments": "first=1"})
+
+
+@pytest.mark.parametrize("name", ["", "Two Words", "../up", "x" * 41, "1st"])
+def test_session_has_a_plain_name(name: str) -> None:
+    with pytest.raises(ArgumentsInvalid, match="session: name a session with lower-case letters"):
+        read_arguments(ExecuteAction, "execute_action", {"name": "add", "session": name})

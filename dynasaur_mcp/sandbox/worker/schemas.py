@@ -7,9 +7,9 @@ import json
 import typing
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
 
@@ -36,15 +36,15 @@ class Signature:
         except Exception as error:  # boundary: evaluating annotations of user code
             raise SchemaError(f"A type annotation cannot be evaluated: {type(error).__name__}: {error}") from None
         # Fields get neutral names: a parameter may be called `schema` or `model_x`, which pydantic keeps for itself.
-        names = {f"p{number}": parameter.name for number, parameter in enumerate(self.parameters)}
         fields: dict[str, Any] = {}
-        for field, parameter in zip(names, self.parameters, strict=True):
+        for number, parameter in enumerate(self.parameters):
+            hint = hints.get(parameter.name, Any)
+            _require_json_form(f"parameter {parameter.name!r}", hint, "validation")
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[field] = (hints.get(parameter.name, Any), default)
-            _require_json_form(f"parameter {parameter.name!r}", hints.get(parameter.name, Any), "validation")
+            fields[f"p{number}"] = (Annotated[hint, Field(alias=parameter.name)], default)
         self.model: type[BaseModel] = create_model(
             "Arguments",
-            __config__=ConfigDict(extra="forbid", alias_generator=names.__getitem__, validate_default=False),
+            __config__=ConfigDict(extra="forbid"),
             **fields,
         )
         returns = hints.get("return", Any)

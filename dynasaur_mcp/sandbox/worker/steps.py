@@ -23,6 +23,8 @@ MAX_IMAGES = 4
 MAX_IMAGE_BYTES = 1 << 20
 MAX_FILES = 50
 _MAX_FILES_LOOKED_AT = 5000
+_CLOCK_REALTIME_COARSE = 5
+"""Of linux/time.h; Python has no name for it."""
 
 _session = ModuleType("__main__")
 
@@ -102,7 +104,7 @@ def _collect_images(value: Any) -> list[dict[str, str]]:
 
 def now_ns() -> int:
     """The time by the clock that stamps files, which ticks more coarsely than others."""
-    return time.clock_gettime_ns(time.CLOCK_REALTIME_COARSE)
+    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
 
 
 def changed_files(since_ns: int) -> list[dict[str, Any]]:

@@ -19,13 +19,16 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import io
 import os
 import select
 import signal
 import socket
+import sys
 import traceback
+import typing
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
 from dynasaur_mcp.sandbox.worker.forker import fork_on_request
@@ -222,9 +225,19 @@ def _become_template(control: socket.socket, memory_bytes: int) -> None:
     with _dying_alone():
         import gc
 
+        import typing_extensions
+
         from dynasaur_mcp.sandbox.worker.calls import call_action, check_action, load_action
         from dynasaur_mcp.sandbox.worker.steps import run_step
 
+        if sys.version_info < (3, 12):
+            # pydantic refuses typing's own before Python 3.12; this one is made to take its place.
+            typing.TypedDict = typing_extensions.TypedDict
+        for stream in (sys.stdout, sys.stderr):
+            # By line, so that what an overrunning job printed is there; and no character is an error.
+            cast(io.TextIOWrapper, stream).reconfigure(
+                encoding="utf-8", errors="backslashreplace", line_buffering=True
+            )
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         limit_memory(memory_bytes)
         gc.freeze()

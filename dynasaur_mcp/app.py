@@ -1,0 +1,183 @@
+"""Builds every object once from Settings and owns their lifetimes. The only place that chooses implementations."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from dynasaur_mcp.define import check_found
+from dynasaur_mcp.errors import ActionNotFound, DynasaurError, SandboxUnavailable
+from dynasaur_mcp.library.embedding import Embedder
+from dynasaur_mcp.library.index import Index
+from dynasaur_mcp.library.store import FileStore, Store
+from dynasaur_mcp.runs import Runs, open_runs
+from dynasaur_mcp.sandbox.base import Sandbox
+from dynasaur_mcp.sandbox.pool import Pool, open_pool
+from dynasaur_mcp.settings import Settings
+from dynasaur_mcp.types import LibraryChanged
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+"""Between two looks at the library's folder for files changed by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The parts, ready to use."""
+
+    settings: Settings
+    store: Store
+    index: Index
+    embedder: Embedder
+    pool: Pool
+    runs: Runs
+
+    async def changed(self, _change: LibraryChanged) -> None:
+        """Nobody to announce a change to, where no client is served."""
+
+
+@contextlib.contextmanager
+def open_store(settings: Settings) -> Iterator[FileStore]:
+    """The library alone, for what runs no code."""
+    with contextlib.closing(FileStore(settings.library)) as store:
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def open_app(settings: Settings) -> AsyncIterator[App]:
+    """Everything but the MCP face. No sandbox is chosen, no model loaded and no file read before it is needed."""
+    with open_store(settings) as store:
+        embedder = Embedder(settings.model)
+        with contextlib.closing(Index(store, settings.library / ".index.sqlite3", embedder)) as index:
+            async with (
+                open_pool(
+                    lambda: choose_sandbox(settings),
+                    settings.limits(),
+                    sessions=settings.sessions,
+                    session_idle_seconds=settings.session_idle_seconds,
+                    warm_workers=settings.warm_workers,
+                ) as pool,
+                open_runs(pool, store, wait_seconds=settings.wait_seconds) as runs,
+            ):
+                yield App(settings, store, index, embedder, pool, runs)
+
+
+async def serve_stdio(settings: Settings, also: Callable[[App], Awaitable[None]] | None = None) -> None:
+    """Serve one client on stdin and stdout until it goes; `also` runs beside, after the first list of tools."""
+    from dynasaur_mcp.server import transports
+    from dynasaur_mcp.server.handlers import build_server
+
+    logging.basicConfig(level=settings.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    listed = anyio.Event()
+    async with open_app(settings) as app:
+        server, announcer = build_server(
+            store=app.store,
+            index=app.index,
+            pool=app.pool,
+            runs=app.runs,
+            expose=settings.expose,
+            expose_tokens=settings.expose_tokens,
+            output_characters=settings.output_characters,
+            require_approval=settings.require_approval,
+            on_first_list=listed.set,
+        )
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_work_behind, app, listed, announcer.publish, also)
+            await transports.serve_stdio(server)
+            tasks.cancel_scope.cancel()
+
+
+async def _work_behind(
+    app: App,
+    listed: anyio.Event,
+    publish: Callable[[LibraryChanged], Awaitable[None]],
+    also: Callable[[App], Awaitable[None]] | None,
+) -> None:
+    """What can wait until the first client has its tools: a warm worker, the model, the folder."""
+    await listed.wait()
+    app.pool.warm_up()
+    app.embedder.start()
+    if also:
+        try:
+            await also(app)
+        except DynasaurError as error:
+            logger.error("%s", error)
+    checked: set[tuple[str, int]] = set()
+    while True:
+        try:
+            await _follow_folder(app, publish, checked)
+        except DynasaurError as error:
+            logger.warning("%s", error)
+        await anyio.sleep(LOOK_SECONDS)
+
+
+async def _follow_folder(
+    app: App, publish: Callable[[LibraryChanged], Awaitable[None]], checked: set[tuple[str, int]]
+) -> None:
+    """Take in what was changed by hand or by another server, check each new version once, tell clients."""
+    change = await anyio.to_thread.run_sync(app.store.refresh)
+    if change:
+        await anyio.to_thread.run_sync(app.index.update, change.names)
+        await publish(change)
+    for entry in await anyio.to_thread.run_sync(app.store.unchecked):
+        if (entry.name, entry.version) in checked:
+            continue
+        checked.add((entry.name, entry.version))
+        try:
+            await check_found(
+                entry,
+                store=app.store,
+                index=app.index,
+                pool=app.pool,
+                require_approval=app.settings.require_approval,
+            )
+        except ActionNotFound:
+            continue
+        await publish(LibraryChanged(app.store.revision, (entry.name,)))
+
+
+async def choose_sandbox(settings: Settings) -> Sandbox:
+    """The sandbox that the settings name; `auto` takes Docker if it is ready to use, else the jail.
+
+    Raises:
+        SandboxUnavailable: with one sentence on what to install.
+    """
+    if settings.sandbox == "docker":
+        return await _open_docker(settings)
+    if settings.sandbox == "jail":
+        return _open_jail(settings)
+    try:
+        return await _open_docker(settings)
+    except SandboxUnavailable as no_docker:
+        try:
+            jail = _open_jail(settings)
+        except SandboxUnavailable as no_jail:
+            raise SandboxUnavailable(f"Code can run nowhere here. {no_docker} Or: {no_jail}") from None
+        print(f"dynasaur-mcp: running code in the embedded jail. For Docker instead: {no_docker}", file=sys.stderr)  # noqa: T201
+        return jail
+
+
+async def _open_docker(settings: Settings) -> Sandbox:
+    from dynasaur_mcp.sandbox.docker import DockerSandbox, find_engine
+
+    engine = await find_engine(settings.image)
+    return DockerSandbox(engine, settings.limits(), settings.cache, runtime=settings.docker_runtime)
+
+
+def _open_jail(settings: Settings) -> Sandbox:
+    from dynasaur_mcp.sandbox.jail import Jail, find_bwrap
+    from dynasaur_mcp.sandbox.packages import PackageStore
+
+    find_bwrap()
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return Jail(settings.limits(), PackageStore(settings.cache / "packages", python_version=version, platform=None))
+
+

@@ -1,0 +1,138 @@
+"""What the server needs, each thing tried for real, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import anyio
+import anyio.to_thread
+
+from dynasaur_mcp.app import choose_sandbox, open_store
+from dynasaur_mcp.errors import DynasaurError
+from dynasaur_mcp.library.embedding import Embedder
+from dynasaur_mcp.sandbox.session import Session
+from dynasaur_mcp.settings import Settings
+
+WORKER_SECONDS = 60
+"""For one worker to start and answer."""
+MODEL_SECONDS = 120
+"""For the model to load, torch and all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked."""
+
+    what: str
+    need: Literal["always", "sandbox", "never"]
+    """Whether nothing works without it, at least one of its kind has to work, or all works without it too."""
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+def is_fit(findings: Sequence[Finding]) -> bool:
+    """Whether the server can do its work."""
+    always = all(finding.ok for finding in findings if finding.need == "always")
+    return always and any(finding.ok for finding in findings if finding.need == "sandbox")
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Check one thing after the other. Only the sandbox that the settings name counts; with `auto`, either does."""
+    yield _check_python()
+    yield await anyio.to_thread.run_sync(_check_library, settings)
+    for sandbox in ("docker", "jail"):
+        counts = settings.sandbox in ("auto", sandbox)
+        yield await _check_sandbox(settings.model_copy(update={"sandbox": sandbox}), counts=counts)
+    yield await anyio.to_thread.run_sync(_check_uv)
+    yield await anyio.to_thread.run_sync(_check_model, settings.model)
+
+
+def _check_python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", "always", sys.version_info >= (3, 11), f"{version} at {sys.executable}", "")
+
+
+def _check_library(settings: Settings) -> Finding:
+    folder = settings.library
+    try:
+        with open_store(settings) as store:
+            store.refresh()
+            entries, broken = store.entries(), store.broken()
+    except DynasaurError as error:
+        return Finding("library", "always", False, str(error), "Choose another folder with --library.")
+    found = f"{len(entries)} actions in {folder}"
+    if not os.access(folder, os.W_OK):
+        advice = "Make the folder writable, or choose another one with --library."
+        return Finding("library", "always", False, f"{found}; it cannot be written", advice)
+    if broken:
+        names = "; ".join(f"{one.file}: {one.problems[0]}" for one in broken)
+        return Finding(
+            "library", "always", True, f"{found}; files that are no actions: {names}", "Mend or remove them."
+        )
+    return Finding("library", "always", True, found)
+
+
+async def _check_sandbox(settings: Settings, *, counts: bool) -> Finding:
+    need: Literal["sandbox", "never"] = "sandbox" if counts else "never"
+    started = time.perf_counter()
+    try:
+        with anyio.fail_after(WORKER_SECONDS):
+            answer = await _ask_worker(settings)
+    except DynasaurError as error:
+        # The first sentence says what is wrong, the rest what to do.
+        wrong, _, advice = str(error).partition(": ")
+        return Finding(settings.sandbox, need, False, wrong, advice)
+    except TimeoutError:
+        return Finding(settings.sandbox, need, False, f"no worker answered within {WORKER_SECONDS} s")
+    milliseconds = (time.perf_counter() - started) * 1000
+    if answer != "42":
+        return Finding(settings.sandbox, need, False, f"a worker answered {answer!r} to 6 * 7")
+    return Finding(settings.sandbox, need, True, f"a worker answered after {milliseconds:,.0f} ms")
+
+
+async def _ask_worker(settings: Settings) -> str:
+    sandbox = await choose_sandbox(settings)
+    try:
+        session = Session(await sandbox.start(), settings.limits(), sandbox.packages)
+        try:
+            await session.wait_ready()
+            outcome = await session.run("6 * 7", {}, ())
+        finally:
+            await session.kill()
+    finally:
+        await sandbox.aclose()
+    return outcome.shown or outcome.error
+
+
+def _check_uv() -> Finding:
+    """uv installs the packages that actions declare; all else works without."""
+    import uv
+
+    try:
+        said = subprocess.run([uv.find_uv_bin(), "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        advice = "pip install uv: without it no action can use packages."
+        return Finding("uv", "never", False, f"it does not run: {error}", advice)
+    return Finding("uv", "never", True, said.stdout.strip())
+
+
+def _check_model(model: str) -> Finding:
+    """The model makes search find meanings too; without it words are searched."""
+    if find_spec("sentence_transformers") is None:
+        advice = "pip install '.[semantic]' adds search by meaning."
+        return Finding("model", "never", False, "sentence-transformers is not installed: search is by words", advice)
+    os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported; a doctor downloads nothing
+    embedder = Embedder(model)
+    embedder.start()
+    if embedder.wait(MODEL_SECONDS):
+        return Finding("model", "never", True, f"{model} loads without network")
+    advice = "The server downloads it on first use; without network, put it in a folder and name that with --model."
+    return Finding("model", "never", False, f"{model} is not on this machine: search is by words", advice)

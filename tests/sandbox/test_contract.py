@@ -1,0 +1,541 @@
+"""What every sandbox keeps to, seen through a pool. Each test is run on each sandbox."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from dynasaur_mcp.errors import ArgumentsInvalid, SessionNotFound, SessionsFull
+from dynasaur_mcp.sandbox.session import Session
+from dynasaur_mcp.types import Ending, Outcome
+
+from .conftest import OpenPool
+
+pytestmark = pytest.mark.anyio
+
+ADD = '''\
+def add(first: int, second: int = 1) -> int:
+    """Add two whole numbers.
+
+    >>> add(2, 3)
+    5
+    """
+    return first + second
+'''
+
+
+ALIVE = """
+import os
+def is_alive(pid):
+    try:
+        return open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False
+sum(map(is_alive, filter(str.isdigit, os.listdir('/proc'))))
+"""
+
+
+async def run(session: Session, code: str, timeout_seconds: float | None = None) -> Outcome:
+    return await session.run(code, {}, (), timeout_seconds=timeout_seconds)
+
+
+async def shown(session: Session, code: str) -> str:
+    outcome = await run(session, code)
+    assert outcome.ending is Ending.RETURNED, outcome
+    return outcome.shown
+
+
+async def call(session: Session, name: str, source: str, **arguments: object) -> Outcome:
+    return await session.call(name, {name: source}, (), arguments)
+
+
+async def test_state_lives_from_step_to_step_and_the_last_expression_is_shown(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await run(session, "import math\nx = 40\nprint('hé')\nx + 2")
+        assert (outcome.shown, outcome.stdout) == ("42", "hé\n")
+        assert await shown(session, "x += 1; math.floor(x)") == "41"
+        assert await shown(session, "_") == "41"
+        assert session.steps[1] == "x += 1; math.floor(x)"
+
+
+async def test_await_works_at_top_level(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        assert await shown(session, "import asyncio\nvalue = await asyncio.sleep(0, 'slept')\nvalue") == "'slept'"
+        assert await shown(session, "await asyncio.gather(asyncio.sleep(0, 1), asyncio.sleep(0, 2))") == "[1, 2]"
+
+
+async def test_step_that_raises_keeps_what_it_assigned_before(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await run(session, "kept = 1\nraise ValueError('no')\n")
+        assert outcome.ending is Ending.RAISED
+        assert outcome.error.splitlines()[1:] == [
+            '  File "<step 1>", line 2, in <module>',
+            "    raise ValueError('no')",
+            "ValueError: no",
+        ]
+        assert await shown(session, "kept") == "1"
+
+
+async def test_code_that_does_not_parse_changes_nothing_and_names_its_line(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await run(session, "x = 1\nx = = 2")
+        assert outcome.ending is Ending.RAISED
+        assert "line 2" in outcome.error
+        assert "SyntaxError" in outcome.error
+        assert (await run(session, "x")).ending is Ending.RAISED
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; x = 2; os._exit(0)",
+        "import ctypes; x = 2; ctypes.string_at(0)",
+        "import os, signal; x = 2; os.kill(os.getpid(), signal.SIGKILL)",
+        "import sys; x = 2; sys.setrecursionlimit(10**8)\nclass R:\n def __repr__(self): return repr([self])\nrepr(R())",
+    ],
+    ids=["exit", "segfault", "kill", "recursion to death"],
+)
+async def test_step_that_ends_its_process_leaves_the_session_as_it_was(open_sandbox: OpenPool, code: str) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1")
+        outcome = await run(session, code)
+        assert outcome.ending in (Ending.LOST, Ending.MEMORY), outcome
+        assert "as they were before this step" in outcome.notes[0]
+        assert await shown(session, "x") == "1"
+        assert session.steps == ("x = 1", "x")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = 2\nwhile True: pass",
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nx = 2\nwhile True: pass",
+        "import re\nx = 2\nre.match(r'(a+)+$', 'a' * 40 + 'b')",
+        "x = 2\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass",
+    ],
+    ids=["loop", "ignores signals", "busy in C", "catches everything"],
+)
+async def test_overrunning_step_leaves_the_session_as_it_was(open_sandbox: OpenPool, code: str) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1")
+        outcome = await run(session, code, timeout_seconds=0.3)
+        assert outcome.ending is Ending.TIMEOUT
+        assert outcome.error.startswith("The step did not end within 0.3 s and was stopped.")
+        assert await shown(session, "x") == "1"
+
+
+async def test_what_an_overrunning_step_printed_is_there(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await run(session, "print('before')\nwhile True: pass", timeout_seconds=0.3)
+        assert outcome.stdout == "before\n"
+
+
+async def test_session_killed_by_its_own_step_is_reported_lost_and_begins_anew(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1")
+        outcome = await run(session, "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nos._exit(1)")
+        assert outcome.ending is Ending.LOST
+        assert outcome.notes == ("The session's variables are lost; its files are still there.",)
+        assert session.steps == ()
+        assert await shown(session, "'x' in globals()") == "False"
+
+
+async def test_steps_run_in_place_and_say_so_once_threads_are_running(open_sandbox: OpenPool) -> None:
+    code = "import threading\nstop = threading.Event()\nthreading.Thread(target=stop.wait, daemon=True).start()"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        assert (await run(session, code)).notes == ()
+        outcome = await run(session, "x = 5\nx")
+        assert outcome.shown == "5"
+        assert "Rollback is off" in outcome.notes[0]
+        assert await shown(session, "stop.set(); x") == "5"
+
+
+async def test_seeded_numbers_go_on_from_step_to_step(open_sandbox: OpenPool) -> None:
+    import random
+
+    expected = random.Random(7)
+    expected.random()
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "import random\nrandom.seed(7)\n_ = random.random()")
+        assert await shown(session, "random.random()") == repr(expected.random())
+
+
+async def test_calls_of_an_action_draw_different_random_numbers(open_sandbox: OpenPool) -> None:
+    source = "import random\ndef draw() -> float:\n    return random.random()\n"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        values = {(await call(session, "draw", source)).value for _ in range(3)}
+        assert len(values) == 3
+
+
+async def test_action_is_called_with_converted_arguments(open_sandbox: OpenPool) -> None:
+    source = """
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Literal, TypedDict
+from pydantic import Field
+
+class Colour(Enum):
+    RED = "red"
+
+@dataclass
+class Point:
+    x: int
+    y: int = 2
+
+class Row(TypedDict):
+    name: str
+
+async def many(
+    day: date, point: Point, colour: Colour, row: Row, where: Path, kind: Literal["a", "b"],
+    size: Annotated[int, Field(ge=1)] = 3, model_name: str | None = None,
+) -> dict[str, str]:
+    return {"day": day.isoformat(), "x": str(point.x + point.y), "colour": colour.name, "row": row["name"],
+            "where": where.name, "kind": kind, "size": str(size), "model": str(model_name)}
+"""
+    arguments = {"day": "2026-11-23", "point": {"x": 1}, "colour": "red", "row": {"name": "n"}, "where": "/a/b", "kind": "a"}
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await call(session, "many", source, **arguments)
+        assert outcome.value == {
+            "day": "2026-11-23",
+            "x": "3",
+            "colour": "RED",
+            "row": "n",
+            "where": "b",
+            "kind": "a",
+            "size": "3",
+            "model": "None",
+        }
+        with pytest.raises(ArgumentsInvalid) as caught:
+            await call(session, "many", source, **(arguments | {"kind": "c", "size": 0, "nope": 1, "day": "x"}))
+        assert sorted(str(problem).split(":")[0] for problem in caught.value.problems) == [
+            "'day'",
+            "'kind'",
+            "'nope' is not a parameter",
+            "'size'",
+        ]
+
+
+async def test_each_call_is_a_fork_of_the_freshly_imported_action(open_sandbox: OpenPool) -> None:
+    source = "calls = []\ndef count() -> int:\n    calls.append(1)\n    return len(calls)\n"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        assert [(await call(session, "count", source)).value for _ in range(3)] == [1, 1, 1]
+
+
+async def test_call_shares_the_files_of_its_session_but_not_its_variables(open_sandbox: OpenPool) -> None:
+    source = (
+        "def read(path: str) -> list[str]:\n"
+        "    return [open(path).read(), str('secret' in vars(__import__('__main__')))]\n"
+    )
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await run(session, "secret = 1\n_ = open('a.txt', 'w').write('hello')")
+        assert [(file.path, file.size_bytes) for file in outcome.files] == [("a.txt", 5)]
+        assert (await call(session, "read", source, path="a.txt")).value == ["hello", "False"]
+
+
+async def test_monkey_patches_of_a_session_do_not_reach_calls_of_actions(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "import json, builtins\njson.dumps = lambda *a, **k: 'fake'\nbuiltins.len = lambda _: 0")
+        assert (await call(session, "add", ADD, first=2)).value == 3
+
+
+async def test_actions_are_composed_by_import(open_sandbox: OpenPool) -> None:
+    double = "from actions import add\ndef double(value: int) -> int:\n    return add(value, value)\n"
+    sources = {"add": ADD, "double": double}
+    async with open_sandbox() as pool, pool.session("me") as session:
+        assert (await session.call("double", sources, (), {"value": 4})).value == 8
+        outcome = await session.run("from actions.double import double\nimport actions\ndouble(1), actions.add(1)", sources, ())
+        assert outcome.shown == "(2, 2)"
+
+
+async def test_new_version_of_an_action_is_what_the_next_call_runs(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        assert (await call(session, "add", ADD, first=1)).value == 2
+        assert (await call(session, "add", ADD.replace("first + second", "first - second"), first=1)).value == 0
+        await session.run("from actions import add", {"add": ADD}, ())
+        changed = {"add": ADD.replace("first + second", "first * 100")}
+        assert (await session.run("from actions import add\nadd(1)", changed, ())).shown == "100"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("-> object:\n    return object()", "JSON cannot hold"),
+        ("-> float:\n    return float('nan')", "JSON cannot hold"),
+        ("-> list:\n    x: list = []\n    x.append(x)\n    return x", "JSON cannot hold"),
+        ("-> bytes:\n    return b'\\xff'", "JSON cannot hold"),
+        ("-> int:\n    return 'seven'", "does not fit its type annotation"),
+    ],
+)
+async def test_value_that_is_no_json_is_an_error_that_says_so(open_sandbox: OpenPool, body: str, words: str) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await call(session, "give", f"def give() {body}\n")
+        assert outcome.ending is Ending.RAISED
+        assert words in outcome.error, outcome.error
+
+
+async def test_huge_value_is_refused_and_the_next_call_works(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await call(session, "give", "def give() -> str:\n    return 'x' * 30_000_000\n")
+        assert outcome.ending is Ending.OUTPUT
+        assert "Write it to a file" in outcome.error
+        assert (await call(session, "add", ADD, first=1)).value == 2
+
+
+async def test_fifty_megabytes_printed_are_capped_and_counted(open_sandbox: OpenPool) -> None:
+    async with open_sandbox(output_bytes=10_000) as pool, pool.session("me") as session:
+        outcome = await run(session, "line = 'x' * 999_999\nfor _ in range(50): print(line)\n'done'")
+        assert outcome.shown == "'done'"
+        assert len(outcome.stdout) == 10_000
+        assert outcome.dropped_bytes == 50_000_000 - 10_000
+
+
+async def test_bytes_that_are_no_text_are_shown_with_replacement(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await run(session, "import os\nos.write(1, b'a\\xffb\\n'); print('\\ud800'); os.write(2, b'\\x00')")
+        assert outcome.stdout.startswith("a\N{REPLACEMENT CHARACTER}b\n")
+        assert outcome.stderr == "\x00"
+
+
+async def test_memory_bomb_is_stopped_and_the_session_lives(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1")
+        outcome = await run(session, "block = bytearray(400 << 20)")
+        assert outcome.ending is Ending.MEMORY
+        many = "import os, time\nfor _ in range(4):\n    if not os.fork():\n        b = bytearray(150 << 20); time.sleep(60)\ntime.sleep(60)"
+        assert (await run(session, many)).ending is Ending.MEMORY
+        assert await shown(session, "x") == "1"
+
+
+async def test_fork_bomb_is_contained_and_the_session_lives(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1")
+        bomb = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
+        assert (await run(session, bomb, timeout_seconds=1)).ending is Ending.TIMEOUT
+        assert await shown(session, "x") == "1"
+        assert int(await shown(session, ALIVE)) < 6
+
+
+@pytest.mark.parametrize("folder", ["/workspace", "/tmp", "/dev/shm"])
+async def test_full_disk_is_an_error_of_the_step_that_filled_it(open_sandbox: OpenPool, folder: str) -> None:
+    code = f"""
+import os, shutil
+try:
+    with open({folder!r} + '/full', 'wb') as file:
+        for _ in range(600): file.write(bytes(1 << 20))
+except OSError as error:
+    print(error.strerror)
+finally:
+    os.path.exists({folder!r} + '/full') and os.remove({folder!r} + '/full')
+"""
+    async with open_sandbox(memory_bytes=512 << 20) as pool, pool.session("me") as session:
+        outcome = await run(session, code)
+        assert outcome.stdout in ("No space left on device\n", "File too large\n", "Permission denied\n"), outcome
+        assert await shown(session, "1") == "1"
+
+
+async def test_no_process_outlives_its_step_or_call(open_sandbox: OpenPool) -> None:
+    daemon = "import os, time\nif not os.fork():\n    os.setsid()\n    if not os.fork():\n        time.sleep(600)\n    os._exit(0)\n"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "1")
+        before = await shown(session, ALIVE)
+        await run(session, daemon)
+        assert await shown(session, ALIVE) == before
+        source = "def spawn() -> None:\n" + "".join(f"    {line}\n" for line in daemon.splitlines())
+        assert (await call(session, "spawn", source)).ending is Ending.RETURNED
+        # The action's zygote is one more.
+        assert await shown(session, ALIVE) == str(int(before) + 1)
+
+
+async def test_supervisor_can_be_neither_killed_nor_read(open_sandbox: OpenPool) -> None:
+    code = """
+import os, signal
+for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+    os.kill(1, number)
+os.kill(1, signal.SIGKILL)
+def refused(do):
+    try:
+        do()
+    except OSError as error:
+        return type(error).__name__
+    return 'allowed'
+[refused(lambda: open('/proc/1/environ').read()), refused(lambda: open('/proc/1/mem', 'rb').read(1)),
+ refused(lambda: os.listdir('/proc/1/fd'))]
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        assert await shown(session, code) == "['PermissionError', 'PermissionError', 'PermissionError']"
+        assert await shown(session, "1") == "1"
+
+
+async def test_zygote_of_an_action_cannot_be_read_by_a_step(open_sandbox: OpenPool) -> None:
+    code = """
+import os
+found = set()
+for pid in filter(str.isdigit, os.listdir('/proc')):
+    if int(pid) in (os.getpid(), os.getppid()): continue
+    try:
+        open(f'/proc/{pid}/mem', 'rb').close()
+        found.add(open(f'/proc/{pid}/stat').read())
+    except OSError: pass
+found
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await call(session, "add", ADD, first=1)
+        await run(session, "1")
+        assert await shown(session, code) == "set()"
+
+
+async def test_action_cannot_read_the_memory_of_the_session(open_sandbox: OpenPool) -> None:
+    source = """
+import os
+def readable() -> int:
+    count = 0
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        if int(pid) == os.getpid(): continue
+        try:
+            open(f'/proc/{pid}/mem', 'rb').close()
+            count += 1
+        except OSError: pass
+    return count
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "secret = 1")
+        assert (await call(session, "readable", source)).value == 0
+        await run(session, "import os; os._exit(1)")
+        assert (await call(session, "readable", source)).value == 0
+
+
+async def test_killing_every_process_in_reach_harms_no_one_else(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me") as session:
+            await call(session, "add", ADD, first=1)
+            await run(session, "x = 1")
+            outcome = await run(session, "import os, signal\nos.kill(-1, signal.SIGKILL)\nwhile True: pass", 2)
+            assert outcome.ending in (Ending.LOST, Ending.TIMEOUT)
+        async with pool.session("me") as session:
+            assert (await call(session, "add", ADD, first=1)).value == 2
+            assert await shown(session, "1 + 1") == "2"
+
+
+async def test_sandbox_has_no_network_no_host_files_and_no_secrets(
+    open_sandbox: OpenPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DYNASAUR_CANARY", "secret of the host")
+    code = """
+import os, socket
+def refused(do):
+    try:
+        do()
+    except OSError:
+        return True
+    return False
+[
+    refused(lambda: socket.create_connection(('127.0.0.1', 22), timeout=1)),
+    refused(lambda: socket.create_connection(('169.254.169.254', 80), timeout=1)),
+    refused(lambda: socket.getaddrinfo('example.org', 80)),
+    'DYNASAUR_CANARY' not in os.environ,
+    refused(lambda: open('/etc/shadow').read()),
+    not os.path.exists('/var/run/docker.sock'),
+    all(refused(lambda: open(path + '/x', 'w')) for path in ('/', '/etc', '/usr/lib', '/opt/worker', '/packages', '/root', '/dev')),
+    os.getuid() != 0,
+    not any(line.startswith('CapEff') and int(line.split()[1], 16) for line in open('/proc/self/status')),
+]
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        assert await shown(session, code) == str([True] * 9)
+
+
+async def test_kernel_doors_are_shut(open_sandbox: OpenPool) -> None:
+    code = """
+import ctypes, platform
+libc = ctypes.CDLL(None, use_errno=True)
+numbers = {'x86_64': dict(unshare=272, mount=165, ptrace=101, bpf=321, keyctl=250, userfaultfd=323, io_uring_setup=425)}
+[name for name, number in numbers[platform.machine()].items()
+ if libc.syscall(number, 0x10000000, 0, 0, 0, 0) != -1]
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        assert (await run(session, "import platform\nplatform.machine()")).shown
+        assert await shown(session, code) in ("[]", "['ptrace']")
+
+
+async def test_cancelling_a_step_stops_it_and_the_session_goes_on(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1")
+        printed = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+
+            async def endless() -> None:
+                await session.run("print('go')\nx = 2\nwhile True: pass", {}, (), on_output=lambda *_: printed.set())
+
+            tasks.start_soon(endless)
+            await printed.wait()
+            tasks.cancel_scope.cancel()
+        assert not session.is_lost
+        assert await shown(session, "x") == "1"
+
+
+async def test_output_comes_while_the_step_runs(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        heard: list[tuple[str, str]] = []
+        code = "import sys\nprint('out')\nprint('err', file=sys.stderr)"
+        await session.run(code, {}, (), on_output=lambda stream, text: heard.append((stream, text)))
+        assert sorted(heard) == [("stderr", "err\n"), ("stdout", "out\n")]
+
+
+async def test_check_gives_schemas_and_test_results(open_sandbox: OpenPool) -> None:
+    source = ADD + "\ndef test_zero() -> None:\n    assert add(0, 0) == 0\n\ndef test_bad(tmp_path) -> None:\n    assert add(1) == 3\n"
+    async with open_sandbox() as pool:
+        check = await pool.check("add", {"add": source}, ())
+        assert check.tests.passed == 2
+        assert "assert add(1) == 3" in check.tests.failures[0]
+        assert check.schemas is not None
+        assert check.schemas.input == {
+            "type": "object",
+            "properties": {"first": {"type": "integer"}, "second": {"type": "integer", "default": 1}},
+            "required": ["first"],
+            "additionalProperties": False,
+        }
+        assert check.schemas.output["properties"] == {"result": {"type": "integer"}}
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("while True: pass", "Importing it did not end within 1 s"),
+        ("import os\nos._exit(0)", "Importing it ended its own process"),
+        ("import missing_thing\ndef f() -> int: return 1", 'dependencies = ["missing_thing"]'),
+        ("import socket\ndef f(a: socket.socket) -> int: return 1", "The type socket of parameter 'a' has no JSON form"),
+        ("def f(a: Nope) -> int: return 1", "name 'Nope' is not defined"),
+        ('def f(a: int) -> int:\n    """F.\n\n    >>> while True: pass\n    """\n    return 1', "doctest of f"),
+        ('def f(a: int) -> int:\n    """F.\n\n    >>> import os; os._exit(0)\n    """\n    return 1', "doctest of f"),
+    ],
+)
+async def test_check_says_why_an_action_cannot_be_kept(open_sandbox: OpenPool, source: str, words: str) -> None:
+    async with open_sandbox(wall_seconds=1) as pool:
+        check = await pool.check("f", {"f": source}, ())
+        assert words in str(check.problems[0]), check
+
+
+async def test_sessions_belong_to_their_principal_and_are_capped(open_sandbox: OpenPool) -> None:
+    async with open_sandbox(sessions=2) as pool:
+        async with pool.session("me", "a") as session:
+            await run(session, "x = 1\nopen('mine', 'w').close()")
+        async with pool.session("you", "a") as session:
+            assert await shown(session, "'x' in globals(), __import__('os').listdir()") == "(False, [])"
+        with pytest.raises(SessionsFull):
+            async with pool.session("me", "b"):
+                pass
+        with pytest.raises(SessionNotFound, match="Open sessions: 'a'"):
+            async with pool.session("me", "nope", create=False):
+                pass
+        assert pool.session_names("me") == ["a"]
+
+
+async def test_requirements_are_installed_once_and_seen_by_a_running_session(open_sandbox: OpenPool) -> None:
+    source = "import six\ndef version() -> str:\n    return six.__version__\n"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "1")
+        outcome = await session.call("version", {"version": source}, ("six==1.17.0",), {})
+        assert outcome.value == "1.17.0", outcome
+        assert (await session.run("import six; six.__version__", {}, ("six==1.17.0",))).shown == "'1.17.0'"
