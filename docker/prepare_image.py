@@ -32,6 +32,14 @@ def drop_privileged_bits() -> None:
                 path.chmod(stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID))
 
 
+def open_workspace() -> None:
+    """The tmpfs that is mounted here takes its mode from the folder it covers, whatever its options say."""
+    workspace = Path("/workspace")
+    workspace.mkdir(exist_ok=True)
+    workspace.chmod(0o1777)
+
+
 if __name__ == "__main__":
+    open_workspace()
     compile_libraries()
     drop_privileged_bits()

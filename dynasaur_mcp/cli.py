@@ -1,20 +1,11 @@
-"""The command `dynasaur-mcp`: where it starts, and where every error ends.
-
-`serve` is what clients start, so it is read here with argparse, straight from the fields of `Settings`: each is
-an option and none is forgotten. All other commands are typer's, in `commands.py`; importing typer and rich takes a
-fifth of the time a bare MCP server needs to start, which no client should wait for.
-"""
+"""The command `dynasaur-mcp`: where it starts, and where every error ends."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NoReturn, get_args
 
 from dynasaur_mcp.errors import DynasaurError, SettingsError
-from dynasaur_mcp.settings import Settings, read_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["serve"] or (not given and not sys.stdin.isatty()):
+            from dynasaur_mcp.serve import serve
+
             return serve(given[1:])
         from dynasaur_mcp.commands import run
 
@@ -39,55 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for one in ours:
             sys.stderr.write(f"dynasaur-mcp: {one}\n")
         return 2 if any(isinstance(one, SettingsError) for one in ours) else 1
-
-
-def serve(arguments: Sequence[str]) -> int:
-    """Serve MCP on stdin and stdout until stdin ends."""
-    options = vars(make_serve_parser().parse_args(arguments))
-    starter = options.pop("starter")
-    settings = read_settings(**options)
-    # Imported after the options are read: wrong usage is not worth a second's wait.
-    import anyio
-
-    from dynasaur_mcp.app import App, serve_stdio
-
-    async def add_starter(app: App) -> None:
-        from dynasaur_mcp.add import add_starter
-
-        await add_starter(app)
-
-    anyio.run(serve_stdio, settings, add_starter if starter else None)
-    return 0
-
-
-_KINDS: dict[Any, str] = {Path: "PATH", int: "NUMBER", float: "NUMBER"}
-
-
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}. `{self.prog} --help` shows the options.")
-
-
-def make_serve_parser() -> argparse.ArgumentParser:
-    """One option for each setting. What is given stays text, for pydantic to read like the environment; else None."""
-    parser = _OneLineParser(
-        prog="dynasaur-mcp serve",
-        usage="dynasaur-mcp serve [OPTIONS]",
-        description="Serve MCP on stdin and stdout. Logs go to stderr.",
-        epilog="Each option is also an environment variable: --timeout-seconds is DYNASAUR_TIMEOUT_SECONDS.",
-    )
-    parser.add_argument("--starter", action="store_true", help="Add those starter actions that the library has not.")
-    for name, setting in Settings.model_fields.items():
-        option = "--" + name.replace("_", "-")
-        words = (setting.description or "").replace("%", "%%")
-        default = "" if setting.default_factory or setting.default in ("", False) else f" [{setting.default}]"
-        if setting.annotation is bool:
-            parser.add_argument(option, action="store_true", default=None, help=words)
-        else:
-            choices: tuple[Any, ...] = get_args(setting.annotation)
-            shown = "|".join(choices) or _KINDS.get(setting.annotation, "TEXT")
-            parser.add_argument(option, metavar=shown, help=words + default)
-    return parser
 
 
 def find_our_errors(error: BaseException) -> Iterator[DynasaurError]:

@@ -77,7 +77,7 @@ def start_group(context: typer.Context) -> None:
 @app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 def serve(options: Annotated[list[str] | None, typer.Argument(metavar="[OPTIONS]")] = None) -> int:
     """Serve MCP on stdin and stdout; `serve --help` lists every setting."""
-    from dynasaur_mcp.cli import serve  # main() comes there by itself; this is for the help, and for run() alone
+    from dynasaur_mcp.serve import serve  # main() goes there straight; this is for the help, and for run() alone
 
     return serve(options or [])
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import anyio
 from mcp import Client, StdioServerParameters, stdio_client
+from mcp.shared.exceptions import MCPError
 from mcp_types import Tool
 from rich.console import Console
 from rich.syntax import Syntax
@@ -102,6 +103,7 @@ from openpyxl import load_workbook
 list(load_workbook("rain.xlsx").active.values)[:3]
 """
 
+NOW_A_TOOL = "v1, 1/1 tests, now a tool"
 ORDERS = "date,amount\n2026-01-09,12.5\n2026-01-30,7.5\n2026-02-03,40\n"
 
 
@@ -127,6 +129,8 @@ def run_demo(*, sandbox: str | None, keep: bool) -> None:
     folder = Path(tempfile.mkdtemp(prefix="dynasaur-demo-"))
     try:
         anyio.run(_tell, folder, sandbox, keep)
+    except TimeoutError:
+        raise StepError(f"the demo did not end within {DEADLINE_SECONDS} s.") from None
     finally:
         if not keep:
             shutil.rmtree(folder)
@@ -139,10 +143,12 @@ async def _tell(folder: Path, sandbox: str | None, keep: bool) -> None:
     try:
         with anyio.fail_after(DEADLINE_SECONDS):
             await _tell_story(story)
-    except TimeoutError:
-        raise StepError(f"the demo did not end within {DEADLINE_SECONDS} s.{story.last_words()}") from None
+    except* MCPError as errors:
+        raise StepError(f"step {story.steps}: the server gave no answer.\n{story.log()}") from errors
     done = f"{story.steps} steps, {story.calls} calls, {story.elapsed:.1f} s: every step did what it says."
     console.print(f"\n[green]✓[/] [bold]{done}[/]")
+    for line in dict.fromkeys(line for line in story.log().splitlines() if line.startswith("dynasaur-mcp: ")):
+        console.print(Text(line, style="dim"), soft_wrap=True)
     if keep:
         console.print(f"The library is kept: dynasaur-mcp serve --library {story.library}", soft_wrap=True)
 
@@ -159,9 +165,7 @@ async def _tell_story(story: Story) -> None:
         story.expect("total_by_month" not in found.text and not found.is_error, "search finds nothing", found)
 
         story.step("Explore the file: variables stay from step to step")
-        await story.run(
-            client, f"open('weather.csv', 'w').write({weather!r})", show="open('weather.csv', 'w').write(…)"
-        )
+        await story.upload(client, "weather.csv", weather)
         seen = await story.run(client, EXPLORE)
         story.expect(str(days) in seen.text, f"the file has {days} days", seen)
         tried = await story.run(client, WRITE)
@@ -169,7 +173,7 @@ async def _tell_story(story: Story) -> None:
 
         story.step("Keep the function as a tool")
         kept = await story.call(client, "define_action", from_session="default", name="total_by_month")
-        story.expect("v1" in kept.text and "1/1 tests" in kept.text, "v1, 1/1 tests", kept)
+        story.expect(NOW_A_TOOL in kept.text, NOW_A_TOOL, kept)
         tool = await story.find_tool(client, "total_by_month")
         totals = await story.call(client, tool.name, path="weather.csv", column="precipitation")
         story.expect(totals.structured == rain, "the tool totals every month right", totals)
@@ -177,10 +181,8 @@ async def _tell_story(story: Story) -> None:
         story.step("Compose a second one from the first, with a package from PyPI")
         composed = await story.call(client, "define_action", show=COMPOSE, source=COMPOSE)
         if composed.is_error and "openpyxl" in composed.text:
-            raise StepError(
-                f"openpyxl could not be installed for the actions: is a package index reachable?\n{composed.text}"
-            )
-        story.expect("v1" in composed.text and "1/1 tests" in composed.text, "v1, 1/1 tests", composed)
+            raise StepError(f"step {story.steps} needs openpyxl from a package index. {composed.text}")
+        story.expect(NOW_A_TOOL in composed.text, NOW_A_TOOL, composed)
         tool = await story.find_tool(client, "save_monthly_totals")
         saved = await story.call(client, tool.name, path="weather.csv", column="precipitation", target="rain.xlsx")
         story.expect(saved.structured == {"result": len(rain) + 1}, f"an .xlsx of {len(rain) + 1} rows", saved)
@@ -189,7 +191,7 @@ async def _tell_story(story: Story) -> None:
 
         story.step("A step that never ends is stopped and costs nothing")
         stopped = await story.run(client, "while True: pass", timeout_seconds=1)
-        story.expect(stopped.is_error, "the step is stopped", stopped)
+        story.expect("did not end within 1 s" in stopped.text, "the step is stopped", stopped)
         after = await story.run(client, "len(rows)")
         story.expect(str(days) in after.text, "the variables of before are still there", after)
 
@@ -197,7 +199,7 @@ async def _tell_story(story: Story) -> None:
         story.step("Another day, another client, other data")
         found = await story.call(client, "search_actions", query="total a column of a CSV file by month")
         story.expect("total_by_month" in found.text, "search finds the action", found)
-        await story.run(client, f"open('orders.csv', 'w').write({ORDERS!r})")
+        await story.upload(client, "orders.csv", ORDERS)
         totals = await story.call(client, "total_by_month", path="orders.csv", column="amount")
         story.expect(totals.structured == _total_by_month(ORDERS, "amount"), "the tool works on other data", totals)
 
@@ -257,24 +259,29 @@ class Story:
     async def run(self, client: Client, code: str, *, show: str = "", **arguments: Any) -> Answer:
         return await self.call(client, "run_python", show=show or code, code=code, **arguments)
 
+    async def upload(self, client: Client, name: str, text: str) -> None:
+        """Put a file into the session's workspace, as a client does that has no other way: by code."""
+        short = f"open({name!r}, 'w').write({text[:40]!r} …)"
+        answer = await self.run(client, f"open({name!r}, 'w').write({text!r})", show=short)
+        self.expect(f"{len(text)}" in answer.text and not answer.is_error, f"{name} is in the workspace", answer)
+
     async def find_tool(self, client: Client, name: str) -> Tool:
         """The tool of that name, as the client's list has it."""
         found = [tool for tool in (await client.list_tools()).tools if tool.name == name]
         if not found:
-            raise StepError(f"step {self.steps}: {name!r} is not in the client's tool list.{self.last_words()}")
+            raise StepError(f"step {self.steps}: {name!r} is not in the client's tool list.")
         self._console.print(f"  [bold green]✓[/] {name} is in the client's tool list")
         return found[0]
 
     def expect(self, true: bool, what: str, answer: Answer) -> None:
         """Go on, or end the story with what came back instead."""
         if not true:
-            raise StepError(f"step {self.steps}: expected that {what}, but got:\n{answer.text}{self.last_words()}")
+            raise StepError(f"step {self.steps}: expected that {what}, but got:\n{answer.text}")
         self._console.print(f"  [bold green]✓[/] {what}")
 
-    def last_words(self) -> str:
-        """What the servers logged."""
-        log = self._log.read_text() if self._log.exists() else ""
-        return f"\nThe server said:\n{log}" if log else ""
+    def log(self) -> str:
+        """What the servers said on stderr."""
+        return self._log.read_text() if self._log.exists() else ""
 
     def _sent(self, text: str, began: float) -> None:
         milliseconds = f"{(time.perf_counter() - began) * 1000:,.0f} ms"

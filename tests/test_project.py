@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import typer
 
-from dynasaur_mcp.cli import make_serve_parser
 from dynasaur_mcp.commands import app
 from dynasaur_mcp.errors import SettingsError
 from dynasaur_mcp.library.reading import read_action
+from dynasaur_mcp.serve import make_serve_parser
 from dynasaur_mcp.settings import Settings
 from dynasaur_mcp.types import META_TOOLS
 

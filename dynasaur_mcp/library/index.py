@@ -27,7 +27,7 @@ WORDS_AND_MEANING = "words and meaning"
 MIN_COSINE = 0.3
 """Below this, and without a common word, an action has nothing to do with the query (all-MiniLM-L6-v2)."""
 
-MIN_SHARE = 0.2
+MIN_SHARE = 0.3
 """Matches that score less than this share of the best one are noise."""
 
 _SCHEMA_VERSION = 1
@@ -75,7 +75,7 @@ class Index:
         self._names: frozenset[str] = frozenset()
         self._closed = False
         if embedder is not None:
-            embedder.when_ready(self._embed_documents)
+            embedder.when_ready(self._start_embedding)
 
     @property
     def uses(self) -> str:
@@ -84,9 +84,7 @@ class Index:
 
     def update(self, names: Iterable[str]) -> None:  # noqa: ARG002
         """Take in that these actions have changed. All are compared: that costs a millisecond and misses nothing."""
-        if self._sync() and self._embedder is not None and self._embedder.ready:
-            self._thread = threading.Thread(target=self._embed_documents, name="embedding", daemon=True)
-            self._thread.start()
+        self._sync()
 
     def settle(self, seconds: float) -> bool:
         """Wait until meaning is up to date, or cannot be; whether searches go by it now."""
@@ -163,11 +161,11 @@ class Index:
         with self._using() as connection:
             return tuple(token for token in tokens if connection.execute(query, (_quote([token]), name)).fetchone())
 
-    def _sync(self) -> bool:
-        """Bring the words in step with the store; whether anything was new."""
+    def _sync(self) -> None:
+        """Bring the words in step with the store, and let the vectors follow."""
         revision = self._store.revision
         if revision == self._revision:
-            return False
+            return
         wanted = {entry.name: entry for entry in self._store.entries() if entry.status is not Status.DISABLED}
         with self._using() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -182,7 +180,8 @@ class Index:
             connection.execute("COMMIT")
             self._revision = revision
             self._names = frozenset(wanted)
-        return bool(stale or new)
+        if self._embedder is not None and self._embedder.ready and (stale or new):
+            self._start_embedding()
 
     def _add(self, connection: sqlite3.Connection, entry: Entry) -> None:
         query = "INSERT INTO documents (name, sha256) VALUES (?, ?) RETURNING id"
@@ -199,6 +198,10 @@ class Index:
         columns = "rowid, name, tags, parameters, docstring, examples"
         connection.execute(f"INSERT INTO words ({columns}) VALUES (?, ?, ?, ?, ?, ?)", (id_, *texts))
 
+    def _start_embedding(self) -> None:
+        self._thread = threading.Thread(target=self._embed_documents, name="embedding", daemon=True)
+        self._thread.start()
+
     def _embed_documents(self) -> None:
         """Give every document its vector, those of unchanged texts from the last time. Runs in a thread of its own."""
         embedder = self._embedder
@@ -208,7 +211,9 @@ class Index:
             try:
                 if not self._closed:
                     self._vectors = self._make_vectors(embedder)
-            except (DynasaurError, sqlite3.Error) as error:
+            except DynasaurError as error:
+                if self._closed:
+                    return
                 _log.warning("search goes by words alone for now: %s", error)
 
     def _make_vectors(self, embedder: Embedder) -> Vectors | None:
@@ -216,30 +221,32 @@ class Index:
         texts = {entry.name: _write_text(entry.action) for entry in entries}
         keys = {name: _hash_text(embedder.model, text) for name, text in texts.items()}
         kept = self._load_vectors()
+        stale = kept.keys() - set(keys.values())
         missing = [name for name, key in keys.items() if key not in kept]
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
             kept |= zip((keys[name] for name in batch), embedder.embed([texts[name] for name in batch]), strict=True)
             if self._closed:
                 return None
-        wanted = {key: kept[key] for key in keys.values()}
-        self._keep_vectors(wanted)
-        return Vectors({name: wanted[key] for name, key in keys.items()})
+        self._keep_vectors({keys[name]: kept[keys[name]] for name in missing}, stale)
+        return Vectors({name: kept[key] for name, key in keys.items()})
 
     def _load_vectors(self) -> dict[str, bytes]:
         with self._using() as connection:
             return dict(connection.execute("SELECT key, vector FROM vectors").fetchall())
 
-    def _keep_vectors(self, vectors: Mapping[str, bytes]) -> None:
+    def _keep_vectors(self, vectors: Mapping[str, bytes], stale: Iterable[str]) -> None:
         with self._using() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("DELETE FROM vectors")
-            connection.executemany("INSERT INTO vectors VALUES (?, ?)", vectors.items())
+            connection.executemany("DELETE FROM vectors WHERE key = ?", [(key,) for key in stale])
+            connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", vectors.items())
             connection.execute("COMMIT")
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
+            if self._closed:
+                raise LibraryError("The search index is closed.")
             if self._connection is None:
                 self._connection = _open(self._path)
             connection = self._connection

@@ -143,7 +143,9 @@ class DockerWorker:
     def _remove(self) -> None:
         with self._launching:
             if self._socket:
+                # All three: each keeps the connection open by itself.
                 self._raw.close()
+                self._raw._response.close()
                 self._socket.close()
                 self._socket = None
             remove_container(self._client, self._name)

@@ -24,7 +24,7 @@ import anyio.to_thread
 
 from dynasaur_mcp.errors import SandboxUnavailable
 from dynasaur_mcp.sandbox.container import DockerWorker, remove_container
-from dynasaur_mcp.sandbox.engine import ANSWER_SECONDS, NO_ENGINE, Client, connect, is_missing
+from dynasaur_mcp.sandbox.engine import ANSWER_SECONDS, NO_ENGINE, Client, connect, is_missing, load_client
 from dynasaur_mcp.sandbox.image import PLATFORM_LABEL, PYTHON_LABEL, as_root, build_image, image_tag
 from dynasaur_mcp.sandbox.packages import LIST_NAME, PackageStore
 from dynasaur_mcp.sandbox.presence import Presence
@@ -72,6 +72,7 @@ async def find_engine(image: str = "") -> Engine:
     Raises:
         SandboxUnavailable: no answer within two seconds, or no image; says what to do.
     """
+    await anyio.to_thread.run_sync(load_client)
     with anyio.move_on_after(ANSWER_SECONDS + 1):  # a name lookup is not bound by the client's own timeout
         return await anyio.to_thread.run_sync(_find_engine, image or image_tag(), abandon_on_cancel=True)
     raise SandboxUnavailable(NO_ENGINE)

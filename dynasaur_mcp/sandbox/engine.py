@@ -37,6 +37,11 @@ def is_missing(error: OSError) -> bool:
     return getattr(error, "status_code", None) == 404
 
 
+def load_client() -> None:
+    """Import `docker`: half a second on a slow machine, which is not the engine's."""
+    import docker.context  # noqa: F401
+
+
 def connect() -> Client:
     """A client of the engine that answered: DOCKER_HOST's, else that of docker's current context.
 
@@ -45,16 +50,16 @@ def connect() -> Client:
     """
     from docker.errors import DockerException
 
-    import docker
+    from docker import APIClient
 
     try:
         where = _find_address()
         _knock(where["base_url"])
         # The version is asked for in a client of its own: one that fails to in its constructor cannot be closed.
-        with contextlib.closing(docker.APIClient(**where, version=MIN_VERSION, timeout=ANSWER_SECONDS)) as asking:
+        with contextlib.closing(APIClient(**where, version=MIN_VERSION, timeout=ANSWER_SECONDS)) as asking:
             asking.trust_env = False
             version = asking.version(api_version=False)["ApiVersion"]
-        client = docker.APIClient(**where, version=version, timeout=CALL_SECONDS, max_pool_size=MAX_CONNECTIONS)
+        client = APIClient(**where, version=version, timeout=CALL_SECONDS, max_pool_size=MAX_CONNECTIONS)
         # REQUESTS_CA_BUNDLE is meant for the web, and requests would prefer it to the engine's own CA.
         client.trust_env = False
         return client
@@ -69,10 +74,9 @@ def connect() -> Client:
 def _find_address() -> dict[str, Any]:
     """`base_url`, and `tls` where it is used."""
     from docker.context import ContextAPI
+    from docker.utils import kwargs_from_env
 
-    import docker
-
-    where: dict[str, Any] = docker.utils.kwargs_from_env()
+    where: dict[str, Any] = dict(kwargs_from_env())
     if "base_url" not in where:
         context = ContextAPI.get_current_context()
         where = {"base_url": context.Host, "tls": context.TLSConfig or False}

@@ -319,6 +319,7 @@ def write_wheel(folder: Path, name: str) -> None:
 
 
 async def test_no_engine_says_to_start_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOCKER_TLS_VERIFY", raising=False)
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'none.sock'}")
     with pytest.raises(SandboxUnavailable, match="start Docker"):
         await find_engine()
@@ -366,6 +367,8 @@ async def test_engine_of_dockers_current_context_is_found(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if not host.startswith("unix:"):
+        pytest.skip("a context for this engine would need its certificates")
     meta = tmp_path / "contexts" / "meta" / hashlib.sha256(b"other").hexdigest()
     meta.mkdir(parents=True)
     endpoints = {"docker": {"Host": host, "SkipTLSVerify": False}}

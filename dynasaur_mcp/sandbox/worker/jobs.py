@@ -154,7 +154,7 @@ class Job:
                     self.done = self.done or {"ending": "lost"}
             stop.proceed()
             if time.monotonic() >= next_look:
-                if uses_more_than(memory_bytes, shared_bytes):
+                if uses_more_than(memory_bytes, shared_bytes) or count_oom_kills() > oom_kills:
                     stop.kill("memory")
                 next_look = time.monotonic() + _MEMORY_SECONDS
         os.close(ended)

@@ -8,7 +8,7 @@ import signal
 import time
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_SWEEP_SECONDS = 3.0
+_SWEEP_SECONDS = 10.0
 
 
 def pids() -> list[int]:
@@ -61,18 +61,34 @@ def count_oom_kills() -> int:
 
 
 def kill_strays(spared: set[int]) -> bool:
-    """End every process but the spared; whether none is left. Repeats, as a fork bomb makes new ones meanwhile."""
+    """End every process but the spared; whether none is left.
+
+    All are stopped before any is killed: each one killed would make room for a fork bomb's next.
+    """
     deadline = time.monotonic() + _SWEEP_SECONDS
-    while True:
-        strays = [pid for pid in pids() if pid not in spared and not _is_zombie(pid)]
-        for pid in strays:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        _reap()
-        if not strays:
-            return True
+    stopped: set[int] = set()
+    while fresh := _find_strays(spared) - stopped:
+        _signal_all(fresh, signal.SIGSTOP)
+        stopped |= fresh
         if time.monotonic() > deadline:
             return False
+    while strays := _find_strays(spared):
+        _signal_all(strays, signal.SIGKILL)
+        _reap()
+        if time.monotonic() > deadline:
+            return False
+    _reap()
+    return True
+
+
+def _find_strays(spared: set[int]) -> set[int]:
+    return {pid for pid in pids() if pid not in spared and not _is_zombie(pid)}
+
+
+def _signal_all(pids: set[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _is_zombie(pid: int) -> bool:

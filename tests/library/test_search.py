@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dynasaur_mcp.errors import LibraryError
+from dynasaur_mcp.library.embedding import Embedder
+from dynasaur_mcp.library.index import Index
+from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.search import Found, search_actions
+from dynasaur_mcp.types import Ending, Status
+from tests.library.conftest import OpenStore, put, write_source
+
+OpenIndex = Callable[..., Index]
+
+TEXTS = {
+    "read_table": "Read a table from a CSV or Excel file.",
+    "send_mail": "Send an electronic letter to somebody.",
+    "find_dates": "Find all dates in a text, in any usual notation.",
+    "resize_picture": "Make a picture smaller or larger.\n\n    Args:\n        x: width in pixels\n",
+}
+
+
+@pytest.fixture
+def filled(store: FileStore) -> FileStore:
+    for name, text in TEXTS.items():
+        put(store, write_source(name, text))
+    return store
+
+
+@pytest.fixture
+def open_index(filled: FileStore) -> Iterator[OpenIndex]:
+    with contextlib.ExitStack() as stack:
+
+        def open_index(path: Path | None = None, embedder: Embedder | None = None) -> Index:
+            return stack.enter_context(contextlib.closing(Index(filled, path, embedder)))
+
+        yield open_index
+
+
+def names(found: Found) -> list[str]:
+    return [match.entry.name for match in found.matches]
+
+
+def search(query: str, index: Index, store: FileStore, limit: int = 5) -> Found:
+    return search_actions(query, index=index, store=store, limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("query", "first", "why"),
+    [
+        ("load an excel file", "read_table", ("excel", "file")),
+        ("FINDING a date", "find_dates", ("finding", "date")),
+        ("how many pixels?", "resize_picture", ("pixels",)),
+        ("readTable", "read_table", ("read_table",)),
+        ("send_mail", "send_mail", ("send_mail",)),
+    ],
+)
+def test_words_find_actions_by_name_docstring_and_parameters(
+    query: str, first: str, why: tuple[str, ...], open_index: OpenIndex, filled: FileStore
+) -> None:
+    found = search(query, open_index(), filled)
+    assert names(found)[0] == first
+    assert set(why) <= {*found.matches[0].why, "read_table"}
+    assert found.used == "words"
+    assert 0 < found.matches[0].score <= 1
+
+
+@pytest.mark.parametrize("query", ["", "   ", "zzyzx", "?!", "💥", "what would they"])
+def test_nothing_fits_is_an_answer(query: str, open_index: OpenIndex, filled: FileStore) -> None:
+    found = search(query, open_index(), filled)
+    assert (found.matches, found.total) == ((), 0)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(
+    query=st.text() | st.sampled_from(['"', 'table"', "table*", "AND", "table OR", "NEAR(a b)", "name:x", "^a", "-a"])
+)
+def test_no_query_is_syntax(query: str, open_index: OpenIndex, filled: FileStore) -> None:
+    found = search(query, open_index(), filled, limit=2)
+    assert len(found.matches) <= min(2, found.total)
+
+
+def test_an_empty_library_finds_nothing(store: FileStore) -> None:
+    with contextlib.closing(Index(store, None, None)) as index:
+        assert search("anything", index, store).total == 0
+
+
+def test_search_follows_the_store_without_being_told(open_index: OpenIndex, filled: FileStore) -> None:
+    index = open_index()
+    assert names(search("weather forecast", index, filled)) == []
+    put(filled, write_source("get_weather", "Look up the weather forecast of a town."))
+    assert names(search("weather forecast", index, filled)) == ["get_weather"]
+    put(filled, write_source("get_weather", "Look up the temperature."), 1)
+    assert names(search("forecast", index, filled)) == []
+    filled.set_status("get_weather", Status.DISABLED)
+    assert names(search("temperature", index, filled)) == []
+    assert names(search("get_weather", index, filled)) == []
+    filled.set_status("get_weather", Status.DRAFT)
+    assert names(search("temperature", index, filled)) == ["get_weather"]
+    filled.delete("get_weather")
+    assert names(search("temperature", index, filled)) == []
+
+
+def test_matches_carry_the_entry_as_it_is_now(open_index: OpenIndex, filled: FileStore) -> None:
+    index = open_index()
+    search("table", index, filled)
+    filled.record_call("read_table", 1, principal="ann", ending=Ending.RETURNED, seconds=0.1)
+    assert search("table", index, filled).matches[0].entry.calls == 1
+
+
+def test_the_limit_cuts_what_is_shown_not_what_is_counted(open_index: OpenIndex, filled: FileStore) -> None:
+    for number in range(10):
+        put(filled, write_source(f"chart{number}", "Draw a chart."))
+    found = search("draw chart", open_index(), filled, limit=3)
+    assert (len(found.matches), found.total) == (3, 10)
+    assert len(search("draw chart", open_index(), filled, limit=0).matches) == 1
+
+
+def test_an_index_file_is_used_again_and_made_anew_when_damaged(
+    open_index: OpenIndex, filled: FileStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "index.sqlite3"
+    index = open_index(path)
+    assert names(search("excel", index, filled)) == ["read_table"]
+    index.close()
+    assert names(search("excel", open_index(path), filled)) == ["read_table"]
+    for file in tmp_path.glob("index.sqlite3*"):
+        file.write_bytes(b"damaged " * 1000)
+    again = open_index(path)
+    assert names(search("excel", again, filled)) == ["read_table"]
+
+
+def test_an_index_that_cannot_be_written_is_kept_in_memory(open_index: OpenIndex, filled: FileStore) -> None:
+    index = open_index(Path("/proc/nowhere/index.sqlite3"))
+    assert names(search("excel", index, filled)) == ["read_table"]
+
+
+def test_threads_search_while_the_library_grows(open_index: OpenIndex, filled: FileStore) -> None:
+    index = open_index()
+    failures: list[BaseException] = []
+
+    def look() -> None:
+        try:
+            for _ in range(50):
+                assert "read_table" in names(search("read a table", index, filled))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(20):
+        put(filled, write_source(f"more{number}", "Something else."))
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_without_a_model_words_are_all_and_the_log_says_so(
+    open_index: OpenIndex, filled: FileStore, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    embedder = Embedder(str(tmp_path / "no-model"))
+    index = open_index(None, embedder)
+    assert search("excel", index, filled).used == "words"
+    with caplog.at_level(logging.WARNING):
+        embedder.start()
+        assert not index.settle(60)
+    assert len(caplog.records) <= 1
+    assert search("excel", index, filled).used == "words"
+
+
+@pytest.fixture(scope="session")
+def embedder(require: Callable[[str], None]) -> Embedder:
+    require("model")
+    embedder = Embedder("sentence-transformers/all-MiniLM-L6-v2")
+    embedder.start()
+    assert embedder.wait(300)
+    return embedder
+
+
+def test_meaning_finds_what_shares_no_word(open_index: OpenIndex, filled: FileStore, embedder: Embedder) -> None:
+    query = "import a spreadsheet"
+    assert "read_table" not in names(search(query, open_index(), filled))
+    index = open_index(None, embedder)
+    assert index.settle(60)
+    found = search(query, index, filled)
+    assert (found.used, names(found)[0], found.matches[0].why) == ("words and meaning", "read_table", ("meaning",))
+
+
+def test_nothing_fits_is_an_answer_of_meaning_too(open_index: OpenIndex, filled: FileStore, embedder: Embedder) -> None:
+    index = open_index(None, embedder)
+    assert index.settle(60)
+    found = search("zzyzx qwrtp", index, filled)
+    assert (found.used, found.total) == ("words and meaning", 0)
+
+
+def test_new_actions_are_found_by_meaning_after_an_update(
+    open_index: OpenIndex, filled: FileStore, embedder: Embedder, tmp_path: Path
+) -> None:
+    path = tmp_path / "index.sqlite3"
+    index = open_index(path, embedder)
+    put(filled, write_source("translate_text", "Say it in French, German or Spanish."))
+    index.update(["translate_text"])
+    assert index.settle(60)
+    assert names(search("other languages", index, filled)) == ["translate_text"]
+    filled.set_status("translate_text", Status.DISABLED)
+    assert names(search("other languages", index, filled)) == []
+    index.close()
+    again = open_index(path, embedder)
+    assert again.settle(60)
+    assert names(search("import a spreadsheet", again, filled))[0] == "read_table"
+
+
+def test_a_closed_index_touches_its_file_no_more(open_store: OpenStore, embedder: Embedder, tmp_path: Path) -> None:
+    store, path = open_store(), tmp_path / "index.sqlite3"
+    index = Index(store, path, embedder)
+    for number in range(100):
+        put(store, write_source(f"add{number}"))
+    index.update(["add0"])
+    index.close()
+    path.unlink()
+    index.settle(60)
+    assert not path.exists()
+    with pytest.raises(LibraryError, match="closed"):
+        index.search("add", 1)
