@@ -14,7 +14,7 @@ from pathlib import Path
 
 from peer import BARE, OURS, Peer, median, percentile_95
 
-from dynasaur_mcp.sandbox.engine import connect
+import docker
 from dynasaur_mcp.sandbox.image import image_tag
 
 ADD = '''def add(a: int, b: int) -> int:
@@ -35,19 +35,14 @@ EXEC_EVERY = 10
 def open_exec() -> Iterator[Callable[[], None]]:
     """`docker exec … python3 -c` in a running container of the workers' image, through the engine's API: no time goes
     into starting the `docker` command."""
-    engine = connect()
-    host = engine.create_host_config(network_mode="none", init=True)
-    container = engine.create_container(image_tag(), ["infinity"], entrypoint=["sleep"], host_config=host)["Id"]
-
-    def execute() -> None:
-        command = engine.exec_create(container, ["python3", "-c", "print(1 + 2)"])["Id"]
-        _check(engine.exec_start(command) == b"3\n")
-
+    engine = docker.from_env()
+    container = engine.containers.run(
+        image_tag(), ["infinity"], entrypoint=["sleep"], network_mode="none", init=True, detach=True
+    )
     try:
-        engine.start(container)
-        yield execute
+        yield lambda: _check(container.exec_run(["python3", "-c", "print(1 + 2)"]).output == b"3\n")
     finally:
-        engine.remove_container(container, force=True)
+        container.remove(force=True)
         engine.close()
 
 

@@ -25,6 +25,7 @@ from dynasaur_mcp.types import LibraryChanged
 
 logger = logging.getLogger(__name__)
 
+AFTER_LIST_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 """Between two looks at the library's folder for files changed by hand."""
 
@@ -103,6 +104,8 @@ async def _work_behind(
 ) -> None:
     """What can wait until the first client has its tools: a warm worker, the model, the folder."""
     await listed.wait()
+    # The answer is not yet written: importing what follows would compete with it.
+    await anyio.sleep(AFTER_LIST_SECONDS)
     app.pool.warm_up()
     app.embedder.start()
     if also:

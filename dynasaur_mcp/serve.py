@@ -8,6 +8,8 @@ start, which no client should wait for.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -18,7 +20,7 @@ from dynasaur_mcp.settings import Settings, read_settings
 _KINDS: dict[Any, str] = {Path: "PATH", int: "NUMBER", float: "NUMBER"}
 
 
-def serve(arguments: Sequence[str]) -> int:
+def serve(arguments: Sequence[str]) -> NoReturn:
     """Serve MCP on stdin and stdout until stdin ends."""
     options = vars(make_serve_parser().parse_args(arguments))
     starter = options.pop("starter")
@@ -34,7 +36,9 @@ def serve(arguments: Sequence[str]) -> int:
         await add_starter(app)
 
     anyio.run(serve_stdio, settings, add_starter if starter else None)
-    return 0
+    # Not by the interpreter's own end: it would wait for the import lock of a thread that is still loading the model.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 class _OneLineParser(argparse.ArgumentParser):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dynasaur_mcp.app import choose_sandbox
+import anyio.to_thread
+
 from dynasaur_mcp.errors import SandboxError
+from dynasaur_mcp.sandbox.docker import DockerSandbox, Engine
+from dynasaur_mcp.sandbox.engine import connect
 from dynasaur_mcp.settings import Settings
 
 
@@ -19,16 +22,19 @@ class Swept:
 
 
 async def sweep(settings: Settings) -> list[Swept]:
-    """Reap in each sandbox that works here; one that does not has nothing left."""
-    return [await _sweep(settings.model_copy(update={"sandbox": sandbox})) for sandbox in ("docker", "jail")]
+    """Reap in each kind of sandbox."""
+    jail = Swept("jail", 0, "jails end with their server: nothing is ever left")
+    return [await _sweep_docker(settings), jail]
 
 
-async def _sweep(settings: Settings) -> Swept:
+async def _sweep_docker(settings: Settings) -> Swept:
     try:
-        sandbox = await choose_sandbox(settings)
+        client = await anyio.to_thread.run_sync(connect)
+        # No image is named: also what a server of another version left is swept, whose image is not this one's.
+        sandbox = DockerSandbox(Engine(client, "", "", ""), settings.limits(), settings.cache)
+        try:
+            return Swept("docker", await sandbox.reap(), "containers of servers that were killed")
+        finally:
+            await sandbox.aclose()
     except SandboxError as error:
-        return Swept(settings.sandbox, 0, str(error))
-    try:
-        return Swept(settings.sandbox, await sandbox.reap(), "left by servers that were killed")
-    finally:
-        await sandbox.aclose()
+        return Swept("docker", 0, str(error))

@@ -159,6 +159,18 @@ class Entry:
     def name(self) -> str:
         return self.action.name
 
+    @property
+    def input_schema(self) -> dict[str, JSON]:
+        """The input schema with what the docstring says of each parameter; empty until checked."""
+        if self.schemas is None:
+            return {}
+        said = {parameter.name: parameter.description for parameter in self.action.parameters if parameter.description}
+        properties = {
+            name: {"description": said[name], **schema} if name in said and isinstance(schema, dict) else schema
+            for name, schema in self.schemas.input.get("properties", {}).items()
+        }
+        return {**self.schemas.input, "properties": properties}
+
 
 @dataclass(frozen=True, slots=True)
 class Broken:

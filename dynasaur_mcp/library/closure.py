@@ -12,8 +12,8 @@ import builtins
 from collections.abc import Iterable, Sequence
 
 from dynasaur_mcp.errors import ActionInvalid
-from dynasaur_mcp.library.reading import find_script
 from dynasaur_mcp.library.rules import Function
+from dynasaur_mcp.library.script import find_script
 from dynasaur_mcp.library.statements import Definition, Statement, read_steps
 from dynasaur_mcp.types import Problem
 

@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 def open_for_writing(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        use_wal(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         # Taking the write lock here is what tells a ledger that can be written from one that cannot.
         connection.execute("BEGIN IMMEDIATE")
@@ -54,6 +54,16 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Readers beside a writer, from now on or from the next opening on."""
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        # SQLite does not wait for others here. They are about to do the same, and all is well without it.
+        if "locked" not in str(error):
+            raise
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -104,6 +104,8 @@ def _load_model(model: str) -> Any:
     except Exception:  # boundary: a model that is not on this machine raises one of many kinds
         if model.split("/")[-1] == PACKAGED_MODEL and importlib.util.find_spec(_PACKAGE):
             return from_library(os.fspath(importlib.import_module(_PACKAGE).get_model_path()))
+        if os.path.isabs(model) or model.startswith("."):
+            raise
         return from_library(model)
 
 

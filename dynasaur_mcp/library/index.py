@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dynasaur_mcp.errors import ActionNotFound, DynasaurError, LibraryError
+from dynasaur_mcp.library.database import use_wal
 from dynasaur_mcp.library.embedding import Embedder, Vectors
 from dynasaur_mcp.library.store import Store
+from dynasaur_mcp.library.words import quote_words, read_query, split_name
 from dynasaur_mcp.types import Action, Entry, Match, Status
 
 WORDS_ONLY = "words"
@@ -41,17 +42,7 @@ CREATE TABLE vectors (key TEXT PRIMARY KEY, vector BLOB NOT NULL);
 _WEIGHTS = (3.0, 2.0, 0.5, 1.5, 0.5)
 """Of a word in the name, tags, parameters, docstring, examples."""
 
-_MAX_QUERY_WORDS = 64
 _BATCH = 16
-_STOP_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        """a about all an and any are as at be been but by can could did do does for from give had has have how i if in
-        into is it its let like me my need no not of on or our please so some than that the their them then there these
-        they this those to up us use want was we were what when where which who will with would you your""",
-    )
-)
-
 _log = logging.getLogger(__name__)
 
 
@@ -106,7 +97,7 @@ class Index:
             return self._find(query, limit)
 
     def _find(self, query: str, limit: int) -> tuple[list[Match], int]:
-        tokens = _read_query(query)
+        tokens = read_query(query)
         self._sync()
         words = self._match_words(tokens)
         meanings = self._match_meaning(query)
@@ -143,7 +134,7 @@ class Index:
         query = f"""SELECT d.name, -bm25(words, {weights}) AS score FROM words JOIN documents d ON d.id = words.rowid
             WHERE words MATCH ? ORDER BY score DESC, d.name"""
         with self._using() as connection:
-            rows = connection.execute(query, (_quote(tokens),)).fetchall()
+            rows = connection.execute(query, (quote_words(tokens),)).fetchall()
         # FTS5 gives a word that is in most documents a score of next to nothing, never less than nothing.
         best = max((score for _, score in rows), default=0.0) or 1.0
         return {name: max(score / best, 0.0) for name, score in rows}
@@ -159,7 +150,9 @@ class Index:
     def _explain(self, tokens: Sequence[str], name: str) -> tuple[str, ...]:
         query = "SELECT 1 FROM words JOIN documents d ON d.id = words.rowid WHERE words MATCH ? AND d.name = ?"
         with self._using() as connection:
-            return tuple(token for token in tokens if connection.execute(query, (_quote([token]), name)).fetchone())
+            return tuple(
+                token for token in tokens if connection.execute(query, (quote_words([token]), name)).fetchone()
+            )
 
     def _sync(self) -> None:
         """Bring the words in step with the store, and let the vectors follow."""
@@ -187,9 +180,9 @@ class Index:
         query = "INSERT INTO documents (name, sha256) VALUES (?, ?) RETURNING id"
         (id_,) = connection.execute(query, (entry.name, entry.action.sha256)).fetchone()
         action = entry.action
-        parameters = " ".join(f"{_split_name(each.name)} {each.description}" for each in action.parameters)
+        parameters = " ".join(f"{split_name(each.name)} {each.description}" for each in action.parameters)
         texts = (
-            _split_name(action.name),
+            split_name(action.name),
             " ".join(action.tags),
             parameters,
             action.docstring,
@@ -286,7 +279,7 @@ def _open(path: Path | None) -> sqlite3.Connection:
 def _prepare(path: Path | str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        use_wal(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("BEGIN IMMEDIATE")
         (found,) = connection.execute("PRAGMA user_version").fetchone()
@@ -322,25 +315,9 @@ def _fuse(words: Mapping[str, float], meanings: Mapping[str, float]) -> list[tup
     return sorted(((n, s) for n, s in scores.items() if s >= least), key=lambda pair: (-pair[1], pair[0]))
 
 
-def _read_query(query: str) -> list[str]:
-    """Its words in lower case, those that say nothing left out unless there are no others."""
-    words = list(dict.fromkeys(re.findall(r"[^\W_]+", _split_name(query).lower())))
-    return ([word for word in words if word not in _STOP_WORDS] or words)[:_MAX_QUERY_WORDS]
-
-
-def _quote(tokens: Sequence[str]) -> str:
-    # Only letters and digits are left in a token, and in quotes none of them is FTS5 syntax, not even OR or NEAR.
-    return " OR ".join(f'"{token}"' for token in tokens)
-
-
-def _split_name(text: str) -> str:
-    """camelCase and snake_case as words."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text).replace("_", " ")
-
-
 def _write_text(action: Action) -> str:
     """What is embedded."""
-    return f"{_split_name(action.name)}. {action.docstring}"
+    return f"{split_name(action.name)}. {action.docstring}"
 
 
 def _hash_text(model: str, text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -183,8 +184,10 @@ class Ledger:
                 self._forget()
 
     def _open(self) -> sqlite3.Connection:
+        # On a read-only file system SQLite opens it all the same, and fails at the first change.
+        self.writable = os.access(self._path.parent, os.W_OK)
         try:
-            connection = open_for_writing(self._path)
+            connection = open_for_writing(self._path) if self.writable else open_in_memory(self._path)
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise

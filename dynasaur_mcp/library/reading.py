@@ -7,21 +7,16 @@ import contextlib
 import doctest
 import hashlib
 import inspect
-import json
 import re
 import threading
-import tomllib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library import rules
 from dynasaur_mcp.library.rules import Function
-from dynasaur_mcp.types import JSON, Action, Parameter, Problem
-
-_SCRIPT_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(?:^#(?:| .*)$\s)+?)^# ///$")
-_SCRIPT_START = re.compile(r"(?m)^# /// script[ \t]*$")
+from dynasaur_mcp.library.script import Script, read_script, write_tags
+from dynasaur_mcp.types import Action, Parameter, Problem
 
 _parsing = threading.Lock()
 
@@ -201,7 +196,8 @@ def _check_examples(function: Function) -> Iterable[Problem]:
         found = re.search(r"line (\d+) of the docstring for \S+ (.*)", str(error))
         line = function.body[0].lineno + (int(found[1]) - 1 if found else 0)
         reason = found[2] if found else str(error)
-        yield Problem(f"an example in the docstring cannot be read: {reason}. Indent its lines alike.", line)
+        hint = 'Indent its lines alike; where a `\\n` is meant, begin the docstring with r"""'
+        yield Problem(f"an example in the docstring cannot be read: {reason}. {hint}.", line)
 
 
 def find_used_actions(code: str) -> frozenset[str]:
@@ -236,51 +232,6 @@ def _find_uses(tree: ast.Module) -> frozenset[str]:
     return frozenset(name for name in used if name != "*" and not name.startswith("_"))
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A file's PEP 723 block."""
-
-    requirements: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = field(default=())
-
-
-def read_script(source: str) -> Script:
-    """What a file's PEP 723 block says, or which problems it has."""
-    text = source.replace("\r\n", "\n")
-    blocks = list(_SCRIPT_BLOCK.finditer(text))
-    starts = [text.count("\n", 0, start.start()) + 1 for start in _SCRIPT_START.finditer(text)]
-    if not starts:
-        return Script()
-    if len(starts) > 1:
-        return Script(problems=(Problem("a second `# /// script` block. Keep one.", starts[1]),))
-    if not blocks:
-        hint = "Begin each of its lines with `# ` and end it with a line `# ///`"
-        return Script(problems=(Problem(f"the `# /// script` block is broken. {hint}.", starts[0]),))
-    lines = [line.removeprefix("#").removeprefix(" ") for line in blocks[0]["content"].splitlines()]
-    try:
-        script = tomllib.loads("\n".join(lines) + "\n")
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"\(at line (\d+)", str(error))
-        line = starts[0] + (int(found[1]) if found else 0)
-        return Script(problems=(Problem(f"the `# /// script` block is no TOML: {error}. Correct it.", line),))
-    problems = tuple(
-        Problem(message, next((starts[0] + n for n, line in enumerate(lines, 1) if blamed in line), starts[0]))
-        for message, blamed in rules.check_script(script)
-    )
-    if problems:
-        return Script(problems=problems)
-    extras = script.get("tool", {}).get("dynasaur", {})
-    requirements = tuple(dict.fromkeys(text.strip() for text in script.get("dependencies", [])))
-    return Script(requirements, tuple(dict.fromkeys(tag.strip() for tag in extras.get("tags", []))))
-
-
-def find_script(source: str) -> str:
-    """The text of a file's PEP 723 block; empty without one."""
-    block = _SCRIPT_BLOCK.search(source.replace("\r\n", "\n"))
-    return block[0] if block else ""
-
-
 def add_tags(source: str, tags: Sequence[str]) -> str:
     """The same file with `tags` added to those in its PEP 723 block, which is made if there is none.
 
@@ -293,49 +244,8 @@ def add_tags(source: str, tags: Sequence[str]) -> str:
         raise ActionInvalid("These tags cannot be kept:", problems)
     if wanted == script.tags:
         return source
-    tagged = _write_tags(source, wanted)
+    tagged = write_tags(source, wanted)
     if read_script(tagged) != Script(script.requirements, wanted):
         problem = Problem("the `# /// script` block is too unusual to extend. Write the tags into it yourself.")
         raise ActionInvalid("These tags cannot be kept:", [problem])
     return tagged
-
-
-def _write_tags(source: str, tags: Sequence[str]) -> str:
-    newline = "\r\n" if "\r\n" in source else "\n"
-    text = source.replace("\r\n", "\n")
-    assignment = f"# tags = {json.dumps(list(tags), ensure_ascii=False)}"
-    block = _SCRIPT_BLOCK.search(text)
-    if block is None:
-        head = re.match(r"(?:#!.*\n)?(?:[ \t\f]*#.*?coding[:=].*\n)?", text)
-        start = head.end() if head else 0
-        made = f"# /// script\n# [tool.dynasaur]\n{assignment}\n# ///\n"
-        text = text[:start] + made + text[start:]
-    else:
-        lines = block["content"].splitlines()
-        header = next((n for n, line in enumerate(lines) if line.strip() == "# [tool.dynasaur]"), None)
-        if header is None:
-            lines += ["# [tool.dynasaur]", assignment]
-        else:
-            start, end = _find_tags(lines, header)
-            lines[start:end] = [assignment]
-        text = text[: block.start("content")] + "\n".join(lines) + "\n" + text[block.end("content") :]
-    return text.replace("\n", newline)
-
-
-def _find_tags(lines: Sequence[str], header: int) -> tuple[int, int]:
-    """First and past-last line of the assignment to `tags` under the header; empty, right below it, if none."""
-    for start in range(header + 1, len(lines)):
-        if lines[start].startswith("# ["):
-            break
-        if re.match(r"# *tags *=", lines[start]):
-            for end in range(start + 1, len(lines) + 1):
-                if _is_toml("\n".join(line.removeprefix("#") for line in lines[start:end])):
-                    return start, end
-    return header + 1, header + 1
-
-
-def _is_toml(text: str) -> JSON:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return None

@@ -143,8 +143,7 @@ class DockerWorker:
     def _remove(self) -> None:
         with self._launching:
             if self._socket:
-                # All three: each keeps the connection open by itself.
-                self._raw.close()
+                # Each keeps the connection open by itself; the response first, as it flushes.
                 self._raw._response.close()
                 self._socket.close()
                 self._socket = None

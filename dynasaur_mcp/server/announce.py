@@ -90,7 +90,8 @@ class Announcer:
             async with anyio.create_task_group() as tasks:
                 for pipe, follower in self._followers.items():
                     follower.announced_at = now
-                    follower.relisted = anyio.Event()
+                    if follower.relisted.is_set():  # else somebody may be waiting for it
+                        follower.relisted = anyio.Event()
                     if follower.connection is not None:
                         tasks.start_soon(_tell, follower.connection, ctx if pipe is caller else None)
                 tasks.start_soon(self._bus.publish, ToolsListChanged())

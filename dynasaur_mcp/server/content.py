@@ -175,7 +175,7 @@ def present_definition(definition: Definition, *, listed: bool) -> CallToolResul
     lines.append(f"Call it: {'tool ' + repr(entry.name) + ', or ' if listed else ''}{by_name}")
     lines.append(f"In run_python: from actions import {entry.name}")
     if entry.schemas is not None:
-        lines.append(f"Arguments: {json.dumps(entry.schemas.input, ensure_ascii=False)}")
+        lines.append(f"Arguments: {json.dumps(entry.input_schema, ensure_ascii=False)}")
         lines.append(f"Returns: {json.dumps(entry.schemas.output, ensure_ascii=False)}")
     if definition.near:
         lines.append("Similar actions (if one already does this, delete the other):")
@@ -222,7 +222,7 @@ def describe_match(match: Match, *, full: bool) -> str:
     if full and action.uses:
         lines.append(f"  Uses: {', '.join(action.uses)}")
     if full and entry.schemas is not None:
-        lines.append(f"  Arguments: {json.dumps(entry.schemas.input, ensure_ascii=False)}")
+        lines.append(f"  Arguments: {json.dumps(entry.input_schema, ensure_ascii=False)}")
     return "\n".join(lines)
 
 

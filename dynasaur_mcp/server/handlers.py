@@ -224,8 +224,8 @@ class Handlers:
             store=self.store,
             index=self.index,
             pool=self.pool,
-            changed=partial(self._announce, ctx),
             require_approval=self.require_approval,
+            changed=partial(self._announce, ctx),
         )
         await self.announcer.hold(ctx)
         return content.result_of_text(

@@ -121,7 +121,7 @@ def describe_action(entry: Entry) -> Tool:
         name=entry.name,
         title=title_of(entry.name),
         description=f"{text}\n(Action v{entry.version}, {entry.tests}, by {author})",
-        input_schema=dict(entry.schemas.input),
+        input_schema=entry.input_schema,
         output_schema=dict(entry.schemas.output),
         annotations=ADDS,
         _meta={

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynasaur_mcp.errors import ActionInvalid
-from dynasaur_mcp.library.reading import add_tags, find_used_actions, read_action, read_script
+from dynasaur_mcp.library.reading import add_tags, find_used_actions, read_action
+from dynasaur_mcp.library.script import read_script
 from dynasaur_mcp.types import META_TOOLS, NAME_PATTERN
 
 WHOLE = '''\

@@ -347,13 +347,14 @@ print("won", won, flush=True)
 """
 
 
-def start_putting(folder: Path, who: str, count: int) -> subprocess.Popen[str]:
+def start_putting(folder: Path, who: str, count: int, ready: bool = True) -> subprocess.Popen[str]:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", PUTTING, str(folder), who, str(count)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    if ready:
+        assert process.stdout.readline() == "ready\n"
     return process
 
 
@@ -369,6 +370,12 @@ def test_of_two_processes_putting_at_once_each_name_has_one_winner(folder: Path,
     entries = open_store().entries()
     assert len(entries) == 30
     assert all(f"By {entry.author}." in entry.action.source and entry.version == 1 for entry in entries)
+
+
+def test_many_servers_may_open_a_new_library_at_once(folder: Path) -> None:
+    processes = [start_putting(folder, str(number), 0, ready=False) for number in range(5)]
+    outputs = [process.communicate("go\n") for process in processes]
+    assert [output for output, _ in outputs] == ["ready\nwon 0\n"] * 5
 
 
 @pytest.mark.parametrize("acknowledged", [0, 1, 3, 7, 12])

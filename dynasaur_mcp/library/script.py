@@ -1,0 +1,102 @@
+"""The PEP 723 block of an action file: what it says, and writing tags into it."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dynasaur_mcp.library import rules
+from dynasaur_mcp.types import JSON, Problem
+
+_SCRIPT_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(?:^#(?:| .*)$\s)+?)^# ///$")
+_SCRIPT_START = re.compile(r"(?m)^# /// script[ \t]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A file's PEP 723 block."""
+
+    requirements: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def read_script(source: str) -> Script:
+    """What a file's PEP 723 block says, or which problems it has."""
+    text = source.replace("\r\n", "\n")
+    blocks = list(_SCRIPT_BLOCK.finditer(text))
+    starts = [text.count("\n", 0, start.start()) + 1 for start in _SCRIPT_START.finditer(text)]
+    if not starts:
+        return Script()
+    if len(starts) > 1:
+        return Script(problems=(Problem("a second `# /// script` block. Keep one.", starts[1]),))
+    if not blocks:
+        hint = "Begin each of its lines with `# ` and end it with a line `# ///`"
+        return Script(problems=(Problem(f"the `# /// script` block is broken. {hint}.", starts[0]),))
+    lines = [line.removeprefix("#").removeprefix(" ") for line in blocks[0]["content"].splitlines()]
+    try:
+        script = tomllib.loads("\n".join(lines) + "\n")
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"\(at line (\d+)", str(error))
+        line = starts[0] + (int(found[1]) if found else 0)
+        return Script(problems=(Problem(f"the `# /// script` block is no TOML: {error}. Correct it.", line),))
+    problems = tuple(
+        Problem(message, next((starts[0] + n for n, line in enumerate(lines, 1) if blamed in line), starts[0]))
+        for message, blamed in rules.check_script(script)
+    )
+    if problems:
+        return Script(problems=problems)
+    extras = script.get("tool", {}).get("dynasaur", {})
+    requirements = tuple(dict.fromkeys(text.strip() for text in script.get("dependencies", [])))
+    return Script(requirements, tuple(dict.fromkeys(tag.strip() for tag in extras.get("tags", []))))
+
+
+def find_script(source: str) -> str:
+    """The text of a file's PEP 723 block; empty without one."""
+    block = _SCRIPT_BLOCK.search(source.replace("\r\n", "\n"))
+    return block[0] if block else ""
+
+
+def write_tags(source: str, tags: Sequence[str]) -> str:
+    """The file with these tags in its block, which is made if there is none. TOML has many forms: look if it worked."""
+    newline = "\r\n" if "\r\n" in source else "\n"
+    text = source.replace("\r\n", "\n")
+    assignment = f"# tags = {json.dumps(list(tags), ensure_ascii=False)}"
+    block = _SCRIPT_BLOCK.search(text)
+    if block is None:
+        head = re.match(r"(?:#!.*\n)?(?:[ \t\f]*#.*?coding[:=].*\n)?", text)
+        start = head.end() if head else 0
+        made = f"# /// script\n# [tool.dynasaur]\n{assignment}\n# ///\n"
+        text = text[:start] + made + text[start:]
+    else:
+        lines = block["content"].splitlines()
+        header = next((n for n, line in enumerate(lines) if line.strip() == "# [tool.dynasaur]"), None)
+        if header is None:
+            lines += ["# [tool.dynasaur]", assignment]
+        else:
+            start, end = _find_tags(lines, header)
+            lines[start:end] = [assignment]
+        text = text[: block.start("content")] + "\n".join(lines) + "\n" + text[block.end("content") :]
+    return text.replace("\n", newline)
+
+
+def _find_tags(lines: Sequence[str], header: int) -> tuple[int, int]:
+    """First and past-last line of the assignment to `tags` under the header; empty, right below it, if none."""
+    for start in range(header + 1, len(lines)):
+        if lines[start].startswith("# ["):
+            break
+        if re.match(r"# *tags *=", lines[start]):
+            for end in range(start + 1, len(lines) + 1):
+                if _is_toml("\n".join(line.removeprefix("#") for line in lines[start:end])):
+                    return start, end
+    return header + 1, header + 1
+
+
+def _is_toml(text: str) -> JSON:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None

@@ -1,0 +1,188 @@
+"""The server as a process: how fast it can say what it has, and what is left when it or its client dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from .conftest import SERVER, environment
+
+INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+
+
+class RawServer:
+    """A server process spoken to line by line, so that it can be treated badly."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [*SERVER, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+        )
+
+    def send(self, method: str, params: dict[str, Any] | None = None, id: int | None = None) -> None:
+        assert self.process.stdin
+        message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params or {}}
+        if id is not None:
+            message["id"] = id
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def request(self, method: str, params: dict[str, Any] | None = None, id: int = 1) -> dict[str, Any]:
+        self.send(method, params, id)
+        assert self.process.stdout
+        for line in self.process.stdout:
+            answer: dict[str, Any] = json.loads(line)
+            if answer.get("id") == id:
+                return answer
+        raise AssertionError(self.process.stderr.read() if self.process.stderr else b"")
+
+    def call(self, tool: str, id: int, **arguments: Any) -> dict[str, Any]:
+        return self.request("tools/call", {"name": tool, "arguments": arguments}, id)
+
+
+@contextmanager
+def open_raw(env: dict[str, str]) -> Iterator[RawServer]:
+    server = RawServer(env)
+    try:
+        server.request("initialize", INITIALIZE)
+        server.send("notifications/initialized")
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+        for stream in (server.process.stdin, server.process.stdout, server.process.stderr):
+            if stream:
+                stream.close()
+
+
+def descendants(server: RawServer) -> list[psutil.Process]:
+    return psutil.Process(server.process.pid).children(recursive=True)
+
+
+def containers_of(server_words: str) -> list[str]:
+    from dynasaur_mcp.sandbox.engine import connect
+
+    client = connect()
+    try:
+        return [name for one in client.containers(all=True) for name in one["Names"] if server_words in name]
+    finally:
+        client.close()
+
+
+def test_killed_server_leaves_no_process_of_its_jails(library: Path, require: Callable[[str], None]) -> None:
+    require("jail")
+    with open_raw(environment(library, "jail")) as server:
+        server.call("run_python", 2, code="import os\nx = 1")
+        server.send("tools/call", {"name": "run_python", "arguments": {"code": "while True: pass"}}, 3)
+        server.call("search_actions", 4, query="anything")
+        processes = descendants(server)
+        assert processes
+        server.process.send_signal(signal.SIGKILL)
+        _, alive = psutil.wait_procs(processes, timeout=5)
+        assert alive == []
+
+
+def test_killed_server_leaves_no_container(library: Path, require: Callable[[str], None]) -> None:
+    require("docker")
+    before = set(containers_of("dynasaur-"))
+    with open_raw(environment(library, "docker")) as server:
+        server.call("run_python", 2, code="x = 1")
+        ours = set(containers_of("dynasaur-")) - before
+        assert ours
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+        deadline = time.monotonic() + 10
+        while ours & set(containers_of("dynasaur-")) and time.monotonic() < deadline:
+            pass
+        assert not ours & set(containers_of("dynasaur-"))
+
+
+def test_server_whose_client_goes_in_the_middle_of_a_call_ends_with_all_its_own(
+    library: Path, require: Callable[[str], None]
+) -> None:
+    require("jail")
+    with open_raw(environment(library, "jail")) as server:
+        server.call("run_python", 2, code="x = 1")
+        processes = descendants(server)
+        server.send("tools/call", {"name": "run_python", "arguments": {"code": "while True: pass"}}, 3)
+        assert server.process.stdin
+        server.process.stdin.close()
+        assert server.process.wait(timeout=15) == 0
+        _, alive = psutil.wait_procs(processes, timeout=5)
+        assert alive == []
+
+
+def test_tools_are_listed_where_nothing_can_run_and_calls_say_what_to_install(library: Path) -> None:
+    env = environment(library, "docker") | {"DOCKER_HOST": f"unix://{library}/no.sock"}
+    with open_raw(env) as server:
+        listed = server.request("tools/list", id=2)["result"]["tools"]
+        assert len(listed) == 6
+        result = server.call("run_python", 3, code="1")["result"]
+        assert result["isError"]
+        assert "No Docker engine answers" in result["content"][0]["text"]
+
+
+def test_listing_touches_neither_docker_nor_the_model_nor_the_sandbox(library: Path) -> None:
+    code = """
+import os, sys
+from dynasaur_mcp.cli import main
+import dynasaur_mcp.app as app
+async def nothing(*_): pass
+app._work_behind = nothing
+os._exit = lambda status: None
+main(["serve"])
+heavy = {"docker", "griffe", "sentence_transformers", "torch", "numpy", "typer", "rich", "dynasaur_mcp.sandbox.jail"}
+print(sorted(heavy & set(sys.modules)), file=sys.stderr)
+"""
+    messages = [
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/list"},
+    ]
+    given = "".join(json.dumps(message) + "\n" for message in messages)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=given,
+        capture_output=True,
+        text=True,
+        env=environment(library, "jail"),
+        timeout=60,
+        check=True,
+    )
+    assert '"id":2' in done.stdout
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_read_only_library_is_served_and_a_definition_says_so(library: Path, require: Callable[[str], None]) -> None:
+    require("jail")
+    from .test_bad_input import GOOD
+
+    with open_raw(environment(library, "jail")) as server:
+        assert not server.call("define_action", 2, source=GOOD)["result"].get("isError")
+    if os.geteuid() == 0:
+        subprocess.run(["mount", "--bind", str(library), str(library)], check=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(library)], check=True)
+    else:
+        library.chmod(0o555)
+    try:
+        with open_raw(environment(library, "jail")) as server:
+            value = server.call("execute_action", 2, name="triple", arguments={"value": 2})["result"]
+            assert value.get("structuredContent") == {"result": 6}, value
+            refused = server.call("define_action", 3, source=GOOD.replace("triple", "other"))["result"]
+            assert refused["isError"]
+            assert "read-only" in refused["content"][0]["text"]
+    finally:
+        if os.geteuid() == 0:
+            subprocess.run(["umount", str(library)], check=True)
+        else:
+            library.chmod(0o755)
