@@ -16,6 +16,7 @@ from peer import BARE, OURS, Peer, median, percentile_95
 
 import docker
 from dynasaur_mcp.sandbox.image import image_tag
+from dynasaur_mcp.settings import read_settings
 
 ADD = '''def add(a: int, b: int) -> int:
     """Add two numbers.
@@ -37,7 +38,12 @@ def open_exec() -> Iterator[Callable[[], None]]:
     into starting the `docker` command."""
     engine = docker.from_env()
     container = engine.containers.run(
-        image_tag(), ["infinity"], entrypoint=["sleep"], network_mode="none", init=True, detach=True
+        read_settings().image or image_tag(),
+        ["infinity"],
+        entrypoint=["sleep"],
+        network_mode="none",
+        init=True,
+        detach=True,
     )
     try:
         yield lambda: _check(container.exec_run(["python3", "-c", "print(1 + 2)"]).output == b"3\n")

@@ -169,7 +169,7 @@ def test_actions_are_added_listed_shown_tested_and_removed(jailed: Run, tmp_path
     assert re.search(r"twice\.py\tkept\tv1, 1/1 tests, active\n", added.stdout)
 
     again = jailed("actions", "add", *files)
-    assert (again.returncode, again.stdout.count("there already, v1")) == (0, 2)
+    assert (again.returncode, again.stdout.count("\tthere already\tv1, 1/1 tests, active\n")) == (0, 2)
 
     listed = jailed("actions", "list")
     assert "add\tv1\tactive\t1/1 tests\t0\tAdd two numbers.\n" in listed.stdout

@@ -180,7 +180,7 @@ def test_read_only_library_is_served_and_a_definition_says_so(library: Path, req
             assert value.get("structuredContent") == {"result": 6}, value
             refused = server.call("define_action", 3, source=GOOD.replace("triple", "other"))["result"]
             assert refused["isError"]
-            assert "read-only" in refused["content"][0]["text"]
+            assert "cannot be written" in refused["content"][0]["text"]
     finally:
         if os.geteuid() == 0:
             subprocess.run(["umount", str(library)], check=True)

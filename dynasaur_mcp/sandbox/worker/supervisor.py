@@ -38,7 +38,6 @@ from dynasaur_mcp.sandbox.worker.usage import kill_strays, memory_of
 
 MAX_KNOWN_ACTIONS = 512
 MAX_ZYGOTES = 48
-NICENESS = 15
 ZYGOTE_MEMORY_SHARE = 0.25
 """Of the memory limit; past it the least recently used zygote goes."""
 
@@ -241,8 +240,6 @@ def _become_template(control: socket.socket, memory_bytes: int) -> None:
             )
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         limit_memory(memory_bytes)
-        # The supervisor must get its turn among any number of busy jobs.
-        os.nice(NICENESS)
         gc.freeze()
         jobs = {"step": run_step, "load": load_action, "call": call_action, "check": check_action}
         fork_on_request(control, jobs)
