@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import docker
 from peer import BARE, OURS, Peer, median, percentile_95
 
-import docker
 from dynasaur_mcp.sandbox.image import image_tag
 from dynasaur_mcp.settings import read_settings
 

@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -76,7 +75,9 @@ async def serve_stdio(settings: Settings, also: Callable[[App], Awaitable[None]]
     from dynasaur_mcp.server import transports
     from dynasaur_mcp.server.handlers import build_server
 
-    logging.basicConfig(level=settings.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=settings.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
     listed = anyio.Event()
     async with open_app(settings) as app:
         server, announcer = build_server(
@@ -182,5 +183,3 @@ def _open_jail(settings: Settings) -> Sandbox:
     find_bwrap()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return Jail(settings.limits(), PackageStore(settings.cache / "packages", python_version=version, platform=None))
-
-

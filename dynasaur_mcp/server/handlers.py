@@ -151,7 +151,7 @@ class Handlers:
         except ActionError as error:
             return content.result_of_error(error)
         except (SandboxError, LibraryError) as error:
-            logger.error("%s: %s", params.name, error, exc_info=error.__cause__)
+            logger.error("%s: %s (%r)", params.name, error, error.__cause__)
             return content.result_of_error(content.first_line(error))
         except Exception:  # boundary: a bug of ours must not look like a protocol error
             logger.exception("Calling %r failed", params.name)

@@ -21,7 +21,12 @@ SERVER = [sys.executable, "-m", "dynasaur_mcp"]
 def environment(library: Path, sandbox: str, **settings: Any) -> dict[str, str]:
     named = {f"DYNASAUR_{name.upper()}": str(value) for name, value in settings.items()}
     cache = library.parent / "cache"
-    return {**os.environ, "DYNASAUR_LIBRARY": str(library), "DYNASAUR_SANDBOX": sandbox, "DYNASAUR_CACHE": str(cache)} | named
+    return {
+        **os.environ,
+        "DYNASAUR_LIBRARY": str(library),
+        "DYNASAUR_SANDBOX": sandbox,
+        "DYNASAUR_CACHE": str(cache),
+    } | named
 
 
 class Model:

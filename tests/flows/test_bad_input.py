@@ -56,7 +56,11 @@ def renamed(name: str) -> str:
         ("import os\nos._exit(0)\n" + renamed("f"), None, ["Importing it ended its own process"]),
         ("# " + "x" * 5_000_000 + "\n" + renamed("f"), None, ["5.0 MB", "1 MB at most"]),
         ("from actions import not_there\n" + renamed("f"), None, ["'not_there'"]),
-        ('# /// script\n# dependencies = ["surely-not-a-package-of-anyone-1234"]\n# ///\n' + renamed("f"), None, ["surely-not"]),
+        (
+            '# /// script\n# dependencies = ["surely-not-a-package-of-anyone-1234"]\n# ///\n' + renamed("f"),
+            None,
+            ["surely-not"],
+        ),
         ("\x00" + renamed("f"), None, ["NUL"]),
     ],
     ids=[
@@ -136,7 +140,9 @@ async def test_two_definitions_of_one_name_at_once_keep_one(open_client: OpenCli
         assert sorted(results) == [False, True]
         assert "v1" in await one.text("manage_action", name="triple", op="history")
         assert (library / "triple.py").read_text() in sources
-        assert (await two.call("execute_action", name="triple", arguments={"value": 1})).structured_content == {"result": 3}
+        assert (await two.call("execute_action", name="triple", arguments={"value": 1})).structured_content == {
+            "result": 3
+        }
 
 
 async def test_broken_file_is_left_alone_and_the_rest_is_served(open_client: OpenClient, library: Path) -> None:

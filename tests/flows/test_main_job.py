@@ -96,7 +96,7 @@ async def test_new_version_replaces_the_old_one_and_can_be_undone(open_client: O
 async def test_function_of_a_session_is_kept_with_what_it_uses(open_client: OpenClient) -> None:
     steps = [
         "import math as m\nSCALE = 10\ndef _round(x):\n    return m.floor(x * SCALE) / SCALE",
-        'def cut(value: float) -> float:\n    """Cut after one digit.\n\n    >>> cut(1.27)\n    1.2\n    """\n    return _round(value)',
+        'def cut(value: float) -> float:\n    """Cut.\n\n    >>> cut(1.27)\n    1.2\n    """\n    return _round(value)',
     ]
     async with open_client() as model:
         for code in steps:
@@ -140,7 +140,9 @@ async def test_image_and_error_reach_the_client(open_client: OpenClient) -> None
         assert "ZeroDivisionError" in await model.error("run_python", code="1 / 0")
 
 
-async def test_file_written_by_hand_is_picked_up_checked_and_announced(open_client: OpenClient, library: object) -> None:
+async def test_file_written_by_hand_is_picked_up_checked_and_announced(
+    open_client: OpenClient, library: object
+) -> None:
     from pathlib import Path
 
     folder = Path(str(library))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from .conftest import SERVER, environment
 
@@ -29,25 +28,25 @@ class RawServer:
             [*SERVER, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
         )
 
-    def send(self, method: str, params: dict[str, Any] | None = None, id: int | None = None) -> None:
+    def send(self, method: str, params: dict[str, Any] | None = None, number: int | None = None) -> None:
         assert self.process.stdin
         message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params or {}}
-        if id is not None:
-            message["id"] = id
+        if number is not None:
+            message["id"] = number
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
         self.process.stdin.flush()
 
-    def request(self, method: str, params: dict[str, Any] | None = None, id: int = 1) -> dict[str, Any]:
-        self.send(method, params, id)
+    def request(self, method: str, params: dict[str, Any] | None = None, number: int = 1) -> dict[str, Any]:
+        self.send(method, params, number)
         assert self.process.stdout
         for line in self.process.stdout:
             answer: dict[str, Any] = json.loads(line)
-            if answer.get("id") == id:
+            if answer.get("id") == number:
                 return answer
         raise AssertionError(self.process.stderr.read() if self.process.stderr else b"")
 
-    def call(self, tool: str, id: int, **arguments: Any) -> dict[str, Any]:
-        return self.request("tools/call", {"name": tool, "arguments": arguments}, id)
+    def call(self, tool: str, number: int, /, **arguments: Any) -> dict[str, Any]:
+        return self.request("tools/call", {"name": tool, "arguments": arguments}, number)
 
 
 @contextmanager
@@ -125,7 +124,7 @@ def test_server_whose_client_goes_in_the_middle_of_a_call_ends_with_all_its_own(
 def test_tools_are_listed_where_nothing_can_run_and_calls_say_what_to_install(library: Path) -> None:
     env = environment(library, "docker") | {"DOCKER_HOST": f"unix://{library}/no.sock"}
     with open_raw(env) as server:
-        listed = server.request("tools/list", id=2)["result"]["tools"]
+        listed = server.request("tools/list", number=2)["result"]["tools"]
         assert len(listed) == 6
         result = server.call("run_python", 3, code="1")["result"]
         assert result["isError"]

@@ -99,7 +99,7 @@ def check_action(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
 def _run_tests(channel: Channel, module: ModuleType) -> Iterator[tuple[str, str]]:
     """Name and failure (empty if it passed) of each docstring with examples and each `test_*` function."""
     finder = doctest.DocTestFinder(exclude_empty=True)
-    for test in finder.find(module, module.__name__):
+    for test in filter(lambda test: test.examples, finder.find(module, module.__name__)):
         name = f"doctest of {test.name.rpartition('.')[2]}"
         channel.send({"phase": name})
         yield name, _run_doctest(test)

@@ -1,8 +1,8 @@
 """A process that forks on request: what the template, every session interpreter and every action's zygote are.
 
 A job is one byte on the control socket with three descriptors: the job's own socket, its stdout, its stderr. The
-process forks at once and answers with the child's pid; the *child* reads the job's frame from its own socket, so nothing
-a caller sends is ever seen by a process that lives on. A job ends with a `done` frame. One that is to be `kept` then
+process forks at once and answers with the child's pid; the *child* reads the job's frame from its own socket, so
+nothing a caller sends is ever seen by a process that lives on. A job ends with a `done` frame. One that is to be `kept` then
 becomes such a process itself, with its own socket as the control socket; the supervisor ends the one it replaces.
 
 Forking is only sound with one OS thread. A process with more runs the job itself and answers with its own pid.
@@ -13,12 +13,13 @@ be, and a session while its step runs, for the supervisor's count of memory; a b
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
@@ -50,8 +51,8 @@ class Channel:
         self.socket.sendall(encode_frame(message))
 
 
-def fork_on_request(control: socket.socket, jobs: dict[str, Job]) -> None:
-    """Serve jobs until the control socket closes. Never returns: a child whose job is not kept exits, as does the rest."""
+def fork_on_request(control: socket.socket, jobs: Mapping[str, Job]) -> None:
+    """Serve jobs until the control socket closes. Never returns: a child whose job is not kept exits."""
     is_session = False
     while True:
         byte, descriptors, _, _ = socket.recv_fds(control, 1, _DESCRIPTORS)
@@ -115,15 +116,11 @@ def _run_job(
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(Exception):  # boundary: user code may have replaced or closed it
             stream.flush()
-        except Exception:  # boundary: user code may have replaced or closed it
-            continue
 
 
 def _reap_children() -> None:
-    try:
+    with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    except ChildProcessError:
-        pass

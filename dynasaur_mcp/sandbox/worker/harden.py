@@ -20,7 +20,7 @@ def harden_supervisor(limits: dict[str, Any]) -> None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    # After the change of uid, which undoes all three. Forks inherit the last two; a program they exec is readable again.
+    # After the change of uid, which undoes all three. Forks inherit the last two; what they exec is readable again.
     _control(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _control(_PR_SET_NO_NEW_PRIVS, 1)
     set_readable(False)

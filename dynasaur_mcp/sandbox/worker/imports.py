@@ -50,7 +50,7 @@ class _Loader(importlib.abc.InspectLoader):
 
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname == "actions":
             return importlib.machinery.ModuleSpec(fullname, _Loader(), is_package=True)
@@ -64,7 +64,7 @@ sources: dict[str, str] = {}
 
 
 def add_sources(new: Mapping[str, str], folders: Sequence[str]) -> None:
-    """Make actions importable, and folders of third-party packages. A changed action is imported anew, with all others."""
+    """Make actions importable, and folders of packages. If one changed, all are imported anew."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     if any(name in sources and sources[name] != text for name, text in new.items()):

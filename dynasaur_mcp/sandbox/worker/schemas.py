@@ -141,7 +141,7 @@ def _require_json_form(what: str, annotation: Any, mode: Any) -> None:
 
 
 def _self_contained(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with every `$ref` replaced by what it names; a type within itself becomes any value. Without titles."""
+    """The schema with every `$ref` replaced by what it names, any value for a type within itself, and no titles."""
     definitions = schema.pop("$defs", {})
 
     def inline(node: Any, open_names: tuple[str, ...], is_schema: bool = True) -> Any:

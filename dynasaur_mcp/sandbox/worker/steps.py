@@ -66,7 +66,7 @@ def _execute(tree: ast.Module, filename: str) -> Any:
 
 
 def _evaluate(code: CodeType) -> Any:
-    value = eval(code, _session.__dict__)  # noqa: S307
+    value = eval(code, _session.__dict__)
     if code.co_flags & inspect.CO_COROUTINE:
         return asyncio.run(value)
     return value
@@ -89,11 +89,11 @@ def _collect_images(value: Any) -> list[dict[str, str]]:
     if render is not None and (picture := render(value)):
         pictures.append(picture)
     pyplot = sys.modules.get("matplotlib.pyplot")
-    for number in list(pyplot.get_fignums())[:MAX_IMAGES] if pyplot else []:
-        buffer = io.BytesIO()
-        pyplot.figure(number).savefig(buffer, format="png")
-        pictures.append(buffer.getvalue())
     if pyplot:
+        for number in list(pyplot.get_fignums())[:MAX_IMAGES]:
+            buffer = io.BytesIO()
+            pyplot.figure(number).savefig(buffer, format="png")
+            pictures.append(buffer.getvalue())
         pyplot.close("all")
     return [
         {"mime_type": "image/png", "base64": base64.b64encode(picture).decode()}

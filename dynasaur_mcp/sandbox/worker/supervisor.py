@@ -1,4 +1,6 @@
-"""pid 1 of a sandbox: runs jobs in forks, holds them to their limits, and ends what they leave behind. Never runs user code.
+"""pid 1 of a sandbox: runs jobs in forks, holds them to their limits, ends what they leave behind.
+
+It never runs user code.
 
 Requests (one at a time; `cancel` may come in between):
     {"id", "op": "step", "code", "sources", "folders", "seconds"}
@@ -6,7 +8,8 @@ Requests (one at a time; `cancel` may come in between):
     {"id", "op": "check", "action", "sources", "folders", "seconds"}
     {"id", "op": "ping"}
     {"op": "cancel", "id"}
-Answers: {"ready": pid} once, then for each request {"id", "stream": "stdout" | "stderr", "text"} … and {"id", "done": {…}}.
+Answers: {"ready": pid} once, then for each request {"id", "stream": "stdout" | "stderr", "text"} … and
+{"id", "done": {…}}.
 A `call` whose key it does not know, sent without sources, is answered {"done": {"ending": "unknown"}}.
 
 The template is a fork with pydantic imported that has run nothing; every other process descends from it:
@@ -235,9 +238,7 @@ def _become_template(control: socket.socket, memory_bytes: int) -> None:
             typing.TypedDict = typing_extensions.TypedDict
         for stream in (sys.stdout, sys.stderr):
             # By line, so that what an overrunning job printed is there; and no character is an error.
-            cast(io.TextIOWrapper, stream).reconfigure(
-                encoding="utf-8", errors="backslashreplace", line_buffering=True
-            )
+            cast(io.TextIOWrapper, stream).reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         limit_memory(memory_bytes)
         gc.freeze()

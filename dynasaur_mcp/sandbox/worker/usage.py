@@ -16,7 +16,7 @@ def pids() -> list[int]:
 
 
 def memory_of(pid: int) -> int:
-    """Private and anonymous memory of a process in bytes, pages shared after a fork counted in each; 0 if it is gone."""
+    """Anonymous memory of a process in bytes, pages shared after a fork counted in each; 0 if it is gone."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             fields = file.read().split()
