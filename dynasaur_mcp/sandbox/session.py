@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dynasaur_mcp.errors import ArgumentsInvalid, WorkerLost
 from dynasaur_mcp.sandbox.base import Worker
-from dynasaur_mcp.sandbox.wire import FrameError, FrameReader, encode_frame
+from dynasaur_mcp.sandbox.wire import MAX_FRAME_BYTES, FrameError, FrameReader, encode_frame
 from dynasaur_mcp.types import Check, Ending, Image, Limits, Outcome, Problem, Schemas, Tests, WorkspaceFile
 
 READY_SECONDS = 30.0
+MAX_REQUEST_BYTES = MAX_FRAME_BYTES - 4096
+"""The worker passes a request on with a word or two of its own."""
 _PING_SECONDS = 2.0
 _OVERHEAD_SECONDS = 40.0
 """Beyond a request's own deadline: the worker's own patience with a fork that does not answer, twice."""
@@ -206,6 +208,8 @@ class Session:
         answer = _Answer()
         try:
             data = encode_frame({**request, "id": self._requests, "seconds": seconds})
+            if len(data) > MAX_REQUEST_BYTES:
+                raise FrameError
         except FrameError:
             answer.done = _Done(ending="output", error="It is too large to be sent to the sandbox; use a file.")
             return answer

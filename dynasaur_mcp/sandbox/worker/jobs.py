@@ -28,17 +28,23 @@ class LostError(Exception):
 
 
 class Forker:
-    """A process that forks on request, and the control socket to it."""
+    """A process that forks on request: the control socket to it, and a descriptor of the process itself.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
 
     def __init__(self, pid: int, control: socket.socket) -> None:
         self.pid = pid
         self.control = control
+        self.process = os.pidfd_open(pid)
 
     def is_alive(self) -> bool:
         """Whether it still holds its end; it may be deaf all the same."""
         if self.control.fileno() < 0:
             return False
         poll = select.poll()
+        poll.register(self.process, select.POLLIN)
         poll.register(self.control, select.POLLHUP | select.POLLERR)
         return not poll.poll(0)
 
@@ -49,10 +55,22 @@ class Forker:
         except OSError:
             return False
 
+    def signal(self, number: int) -> None:
+        if self.process >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.process, number)
+
     def kill(self) -> None:
+        """Begin its end; `bury` sees to the rest."""
         self.control.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
+
+    def bury(self, seconds: float) -> None:
+        """Wait for its end, if it takes no longer, and let go of it."""
+        if self.process >= 0:
+            select.select([self.process], [], [], seconds)
+            os.close(self.process)
+            self.process = -1
 
     def fork(self, payload: dict[str, Any], reserved: set[int]) -> Job:
         """Start a job in a fork.
@@ -96,7 +114,6 @@ class Job:
     def __init__(
         self, pid: int, stream: socket.socket, output: list[int], payload: dict[str, Any], *, in_place: bool
     ) -> None:
-        self.pid = pid
         self.in_place = in_place
         self.forker = Forker(pid, stream)
         self.done: dict[str, Any] = {}
@@ -126,7 +143,7 @@ class Job:
         `shared_bytes` is the template's memory, which every process shares.
         """
         oom_kills = count_oom_kills()
-        stop = _Stop(self.pid, time.monotonic() + seconds, grace_seconds)
+        stop = _Stop(self.forker, time.monotonic() + seconds, grace_seconds)
         printed = {stream: _Printed(output_bytes) for stream in _STREAMS}
         poll = select.poll()
         names = {descriptor: stream for stream, descriptor in self._output.items()}
@@ -134,7 +151,7 @@ class Job:
             poll.register(descriptor, select.POLLIN)
         poll.register(self._stream, select.POLLIN | (select.POLLOUT if self._to_send else 0))
         # The end of the process itself: its socket may be held open by what it started.
-        ended = os.pidfd_open(self.pid)
+        ended = self.forker.process
         poll.register(ended, select.POLLIN)
         if is_cancelled():
             stop.begin("cancelled")
@@ -157,7 +174,6 @@ class Job:
                 if uses_more_than(memory_bytes, shared_bytes) or count_oom_kills() > oom_kills:
                     stop.kill("memory")
                 next_look = time.monotonic() + _MEMORY_SECONDS
-        os.close(ended)
         for stream, descriptor in self._output.items():
             while self._carry(stream, printed, on_output, poll):
                 pass
@@ -221,23 +237,23 @@ class Job:
 class _Stop:
     """Ending a job: SIGINT at the deadline or when asked, SIGKILL after the grace."""
 
-    def __init__(self, pid: int, deadline: float, grace_seconds: float) -> None:
+    def __init__(self, process: Forker, deadline: float, grace_seconds: float) -> None:
         self.reason = ""
         self.killed = False
         self.next_at = deadline
-        self._pid = pid
+        self._process = process
         self._grace_seconds = grace_seconds
 
     def begin(self, reason: str) -> None:
         if not self.reason:
             self.reason = reason
-            self._signal(signal.SIGINT)
+            self._process.signal(signal.SIGINT)
             self.next_at = time.monotonic() + self._grace_seconds
 
     def kill(self, reason: str) -> None:
         self.reason = self.reason or reason
         self.killed = True
-        self._signal(signal.SIGKILL)
+        self._process.signal(signal.SIGKILL)
         self.next_at = time.monotonic() + self._grace_seconds
 
     def proceed(self) -> None:
@@ -247,10 +263,6 @@ class _Stop:
             self.kill(self.reason)
         else:
             self.begin("timeout")
-
-    def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, number)
 
 
 class _Printed:

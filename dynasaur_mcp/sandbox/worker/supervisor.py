@@ -41,6 +41,7 @@ from dynasaur_mcp.sandbox.worker.usage import kill_strays, memory_of
 
 MAX_KNOWN_ACTIONS = 512
 MAX_ZYGOTES = 48
+BURIAL_SECONDS = 1.0
 ZYGOTE_MEMORY_SHARE = 0.25
 """Of the memory limit; past it the least recently used zygote goes."""
 
@@ -56,6 +57,7 @@ class Supervisor:
         self._waiting: collections.deque[dict[str, Any]] = collections.deque()
         self._template: Forker | None = None
         self._session: Forker | None = None
+        self._leaving: list[Forker] = []
         self._steps = 0
         self._zygotes: collections.OrderedDict[str, Forker] = collections.OrderedDict()
         self._known: collections.OrderedDict[str, dict[str, Any]] = collections.OrderedDict()
@@ -75,30 +77,27 @@ class Supervisor:
                 continue
             done = self._answer[request["op"]](request)
             self._send({"id": request["id"], "done": done})
+            # After the answer, before the next request: nobody waits for the end of what is over.
+            self._sweep()
 
     def _step(self, request: dict[str, Any]) -> dict[str, Any]:
-        fresh = self._session is None
-        base = self._session or self._fork_base()
-        self._steps += 1
-        payload = {**request, "keep": True, "number": self._steps}
-        done, child = self._run(base, payload, request)
-        if child and done["ending"] in ("returned", "raised") and not done.get("overran"):
-            if child.in_place:
-                base.control.close()
-            elif not fresh:
-                base.kill()
-            self._session = child.forker
-        else:
-            self._steps -= 1
-            if child and child.in_place:
-                self._session = None
-                done["session_lost"] = not fresh
-            elif child:
-                child.forker.kill()
-            if self._session is not None and not self._session.hide():
+        session = self._session
+        payload = {**request, "keep": True, "number": self._steps + 1}
+        done, job = self._run(session or self._fork_base(), payload, request)
+        in_place = job is not None and job.in_place
+        commits = job is not None and done["ending"] in ("returned", "raised") and not done.get("overran")
+        if job and commits:
+            self._session = job.forker
+            self._steps += 1
+        elif job:
+            self._dismiss(job.forker)
+        if session and commits and in_place:
+            self._let_go(session)
+        elif session and (commits or in_place or not session.hide()):
+            self._dismiss(session)
+            if not commits:
                 self._session = None
                 done["session_lost"] = True
-        self._sweep()
         return done
 
     def _call(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -115,8 +114,7 @@ class Supervisor:
             done, child = self._run(self._fork_base(), {"op": "load", "keep": True, **self._known[key]}, request)
             if not child or done["ending"] != "returned" or done.get("overran"):
                 if child:
-                    child.forker.kill()
-                self._sweep()
+                    self._dismiss(child.forker)
                 return done
             zygote = self._zygotes[key] = child.forker
             self._evict_zygotes()
@@ -124,18 +122,16 @@ class Supervisor:
         payload = {"op": "call", "arguments": request["arguments"]}
         done, child = self._run(zygote, payload, request)
         if child and child.in_place and done["ending"] == "returned":
-            zygote.control.close()
+            self._let_go(zygote)
             self._zygotes[key] = child.forker
         elif child:
-            child.forker.kill()
-        self._sweep()
+            self._dismiss(child.forker)
         return done
 
     def _check(self, request: dict[str, Any]) -> dict[str, Any]:
         done, child = self._run(self._fork_base(), request, request)
         if child:
-            child.forker.kill()
-        self._sweep()
+            self._dismiss(child.forker)
         return done
 
     def _run(self, base: Forker, payload: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], Job | None]:
@@ -143,7 +139,7 @@ class Supervisor:
         try:
             job = base.fork(payload, self._spared())
         except LostError as error:
-            base.kill()
+            self._dismiss(base)
             return {"ending": "lost", "error": str(error)}, None
         job.watch(
             seconds=request["seconds"],
@@ -161,6 +157,8 @@ class Supervisor:
 
     def _fork_base(self) -> Forker:
         if self._template is None or not self._template.is_alive():
+            if self._template:
+                self._dismiss(self._template)
             self._template = self._start_template()
         return self._template
 
@@ -180,12 +178,25 @@ class Supervisor:
         forkers = [self._template, self._session, *self._zygotes.values()]
         return {1, os.getpid(), *(forker.pid for forker in forkers if forker)}
 
+    def _dismiss(self, forker: Forker) -> None:
+        forker.kill()
+        self._leaving.append(forker)
+
+    def _let_go(self, forker: Forker) -> None:
+        """Of a process that goes on, under a socket of its last job."""
+        forker.control.close()
+        self._leaving.append(forker)
+
     def _sweep(self) -> None:
+        spared = self._spared()
+        for forker in self._leaving:
+            forker.bury(0 if forker.pid in spared else BURIAL_SECONDS)
+        self._leaving.clear()
         if not kill_strays(self._spared()):
             # What cannot be ended takes the worker with it: pid 1 going ends every process of the sandbox.
             os._exit(3)
         for key in [key for key, zygote in self._zygotes.items() if not zygote.is_alive()]:
-            del self._zygotes[key]
+            self._dismiss(self._zygotes.pop(key))
 
     def _evict_zygotes(self) -> None:
         cap = self._limits["memory_bytes"] * ZYGOTE_MEMORY_SHARE
@@ -194,7 +205,7 @@ class Supervisor:
         while len(self._zygotes) > 1 and (
             len(self._zygotes) > most or sum(memory_of(z.pid) - shared for z in self._zygotes.values()) > cap
         ):
-            self._zygotes.popitem(last=False)[1].kill()
+            self._dismiss(self._zygotes.popitem(last=False)[1])
 
     # The frames
 
