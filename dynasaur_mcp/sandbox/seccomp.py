@@ -2,7 +2,7 @@
 
 What is refused is what Python and the scientific stack never need and kernel exploits often do: new namespaces, mounts,
 tracing, keys, bpf, io_uring and the like (EPERM, or ENOSYS where libc has a fallback). Numbers are of Linux's stable
-ABI (`asm/unistd_64.h`; arm64 uses `asm-generic/unistd.h`). Another architecture than the machine's own is refused whole.
+ABI (`asm/unistd_64.h`; arm64 uses `asm-generic/unistd.h`). Any other architecture than the machine's is refused whole.
 """
 
 from __future__ import annotations

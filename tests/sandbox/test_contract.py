@@ -356,8 +356,8 @@ async def test_no_process_outlives_its_step_or_call(open_sandbox: OpenPool) -> N
         assert await shown(session, ALIVE) == before
         source = "def spawn() -> None:\n" + "".join(f"    {line}\n" for line in daemon.splitlines())
         assert (await call(session, "spawn", source)).ending is Ending.RETURNED
-        # The action's zygote is one more.
-        assert await shown(session, ALIVE) == str(int(before) + 1)
+        # The action's zygote and its fork for the next call are two more.
+        assert await shown(session, ALIVE) == str(int(before) + 2)
 
 
 async def test_supervisor_can_be_neither_killed_nor_read(open_sandbox: OpenPool) -> None:

@@ -1,19 +1,14 @@
-"""Actions in a worker: an action is loaded into its zygote once, each call is a fork of it; a check runs its tests."""
+"""Actions in a worker: an action is loaded into its zygote once, and each call is a fork of that.
+
+What is imported here is in every zygote and makes each fork dearer: only what a call needs, the rest on use.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import doctest
 import gc
 import importlib
 import inspect
-import io
 import json
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from dynasaur_mcp.sandbox.worker.forker import Channel
@@ -23,8 +18,6 @@ from dynasaur_mcp.sandbox.worker.schemas import SchemaError, Signature, ValueMis
 from dynasaur_mcp.sandbox.worker.steps import changed_files, now_ns
 
 MAX_VALUE_BYTES = 2 << 20
-MAX_FAILURES = 20
-_MAX_FAILURE_CHARACTERS = 2000
 
 _loaded: Signature
 
@@ -39,6 +32,8 @@ def load_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
         return {"ending": "raised", "error": str(error)}
     except BaseException as error:  # boundary: importing user code
         return {"ending": "raised", "error": describe_exception(error)}
+    if inspect.iscoroutinefunction(_loaded.function):
+        import asyncio  # noqa: F401
     gc.freeze()
     return {"ending": "returned"}
 
@@ -56,6 +51,8 @@ def call_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     try:
         value = _loaded.function(*positional, **keywords)
         if inspect.iscoroutine(value):
+            import asyncio
+
             value = asyncio.run(value)
         value = _loaded.dump_result(value)
         if (size := len(json.dumps(value))) > MAX_VALUE_BYTES:
@@ -71,69 +68,3 @@ def call_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
         done.update(ending="raised", error=describe_exception(error))
     done["files"] = changed_files(started)
     return done
-
-
-def check_action(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
-    """Job `check`: import `action`, make its schemas, run its tests. Says each phase before it begins."""
-    name = message["action"]
-    done: dict[str, Any] = {"ending": "returned", "problems": [], "schemas": None, "passed": 0, "failures": []}
-    channel.send({"phase": "import"})
-    try:
-        add_sources(message["sources"], message["folders"])
-        module = importlib.import_module(f"actions.{name}")
-        done["schemas"] = Signature(getattr(module, name)).schemas()
-        for test, failure in _run_tests(channel, module):
-            if not failure:
-                done["passed"] += 1
-            elif len(done["failures"]) < MAX_FAILURES:
-                done["failures"].append(f"{test}: {failure[:_MAX_FAILURE_CHARACTERS]}")
-    except SchemaError as error:
-        done["problems"] = [str(error)]
-    except KeyboardInterrupt:
-        done["ending"] = "raised"
-    except BaseException as error:  # boundary: importing user code
-        done["problems"] = [f"Importing it failed:\n{describe_exception(error)}"]
-    return done
-
-
-def _run_tests(channel: Channel, module: ModuleType) -> Iterator[tuple[str, str]]:
-    """Name and failure (empty if it passed) of each docstring with examples and each `test_*` function."""
-    finder = doctest.DocTestFinder(exclude_empty=True)
-    for test in filter(lambda test: test.examples, finder.find(module, module.__name__)):
-        name = f"doctest of {test.name.rpartition('.')[2]}"
-        channel.send({"phase": name})
-        yield name, _run_doctest(test)
-    for name, function in list(vars(module).items()):
-        if name.startswith("test_") and inspect.isfunction(function):
-            channel.send({"phase": name})
-            yield name, _run_test(function)
-
-
-def _run_doctest(test: doctest.DocTest) -> str:
-    report = io.StringIO()
-    try:
-        runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS | doctest.REPORT_ONLY_FIRST_FAILURE)
-        runner.run(test, out=report.write)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # boundary: user code
-        return describe_exception(error)
-    return report.getvalue().strip().lstrip("*").strip()
-
-
-def _run_test(function: Any) -> str:
-    with contextlib.ExitStack() as stack:
-        arguments = {}
-        for name in inspect.signature(function).parameters:
-            if name != "tmp_path":
-                return f"takes {name!r}; a test of an action takes no arguments, or pytest's tmp_path"
-            arguments[name] = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        try:
-            value = function(**arguments)
-            if inspect.iscoroutine(value):
-                asyncio.run(value)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # boundary: user code
-            return describe_exception(error)
-    return ""

@@ -2,13 +2,15 @@
 
 A job is one byte on the control socket with three descriptors: the job's own socket, its stdout, its stderr. The
 process forks at once and answers with the child's pid; the *child* reads the job's frame from its own socket, so
-nothing a caller sends is ever seen by a process that lives on. A job ends with a `done` frame. One that is to be `kept` then
-becomes such a process itself, with its own socket as the control socket; the supervisor ends the one it replaces.
+nothing a caller sends is ever seen by a process that lives on. So a fork can also be made ahead of its job, and wait.
+A job ends with a `done` frame. One that is to be `kept` then becomes such a process itself, with its own socket as the
+control socket; the supervisor ends the one it replaces.
 
-Forking is only sound with one OS thread. A process with more runs the job itself and answers with its own pid.
+Forking is only sound with one OS thread. A process with more runs the job itself and answers with its own pid, or with
+0 where it was to fork ahead.
 
 These processes cannot be read by others of their uid, so that no action sees another's memory or a session's. A job can
-be, and a session while its step runs, for the supervisor's count of memory; a byte HIDE ends that after a rollback.
+be, and a session is told to SHOW itself while its step runs, for the supervisor's count of memory.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from dynasaur_mcp.sandbox.worker.harden import set_readable
 Job = Callable[["Channel", dict[str, Any]], dict[str, Any]]
 """Runs one job, given its channel and its frame, and returns what the `done` frame says."""
 
-FORK, HIDE = b"F", b"H"
+FORK, FORK_AHEAD, SHOW, HIDE = b"F", b"A", b"S", b"H"
 _DESCRIPTORS = 3
 
 
@@ -53,23 +55,25 @@ class Channel:
 
 def fork_on_request(control: socket.socket, jobs: Mapping[str, Job]) -> None:
     """Serve jobs until the control socket closes. Never returns: a child whose job is not kept exits."""
-    is_session = False
     while True:
         byte, descriptors, _, _ = socket.recv_fds(control, 1, _DESCRIPTORS)
-        if byte == HIDE:
-            set_readable(False)
+        if byte in (SHOW, HIDE):
+            set_readable(byte == SHOW)
             continue
         if not byte or len(descriptors) != _DESCRIPTORS:
             os._exit(0)
         _reap_children()
         in_place = len(os.listdir("/proc/self/task")) > 1
         randomness = random.getstate()
-        if is_session:
-            set_readable(True)
-        pid = os.getpid() if in_place else os.fork()
-        if pid:
-            control.sendall(pid.to_bytes(4, "big"))
-        if pid and not in_place:
+        if in_place:
+            runs_job = byte == FORK
+            control.sendall((os.getpid() if runs_job else 0).to_bytes(4, "big"))
+        else:
+            child = os.fork()
+            runs_job = child == 0
+            if child:
+                control.sendall(child.to_bytes(4, "big"))
+        if not runs_job:
             for descriptor in descriptors:
                 os.close(descriptor)
             continue
@@ -81,7 +85,6 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job]) -> None:
         _run_job(channel, message, descriptors[1:], jobs[message["op"]], randomness, in_place)
         if not (message.get("keep") or in_place):
             os._exit(0)
-        is_session = message["op"] == "step"
 
 
 def _run_job(

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dynasaur_mcp.sandbox.wire import FrameError, FrameReader, encode_frame
-from dynasaur_mcp.sandbox.worker.forker import FORK, HIDE
-from dynasaur_mcp.sandbox.worker.usage import count_oom_kills, uses_more_than
+from dynasaur_mcp.sandbox.worker.forker import FORK, FORK_AHEAD, HIDE, SHOW
+from dynasaur_mcp.sandbox.worker.usage import count_oom_kills
 
 FORK_SECONDS = 15.0
 """A process that does not fork within this (its imports included) is given up."""
@@ -48,10 +48,17 @@ class Forker:
         poll.register(self.control, select.POLLHUP | select.POLLERR)
         return not poll.poll(0)
 
+    def show(self) -> bool:
+        """Let the supervisor read its memory while its step runs; whether it still listens."""
+        return self._tell(SHOW)
+
     def hide(self) -> bool:
-        """Make it unreadable for others again, after a step that was rolled back; whether it still listens."""
+        """Make it unreadable again, after a step that was rolled back; whether it still listens."""
+        return self._tell(HIDE)
+
+    def _tell(self, order: bytes) -> bool:
         try:
-            return self.is_alive() and self.control.send(HIDE) == len(HIDE)
+            return self.is_alive() and self.control.send(order) == len(order)
         except OSError:
             return False
 
@@ -72,31 +79,36 @@ class Forker:
             os.close(self.process)
             self.process = -1
 
-    def fork(self, payload: dict[str, Any], reserved: set[int]) -> Job:
-        """Start a job in a fork.
+    def fork(self, reserved: set[int], *, ahead: bool = False) -> Job | None:
+        """Make a fork that waits for its payload; None where it cannot be made `ahead`.
 
         Raises:
             LostError
         """
         ours, theirs = socket.socketpair()
         pipes = [os.pipe() for _ in _STREAMS]
+        job = None
         try:
-            socket.send_fds(self.control, [FORK], [theirs.fileno(), *(write for _, write in pipes)])
+            order = FORK_AHEAD if ahead else FORK
+            socket.send_fds(self.control, [order], [theirs.fileno(), *(write for _, write in pipes)])
             self.control.settimeout(FORK_SECONDS)
             pid = int.from_bytes(self._receive_pid(), "big")
-            # The answer comes from a process that may have run user code: it must not make us kill another.
-            if pid <= 1 or (pid in reserved and pid != self.pid):
-                raise LostError("its interpreter gave a false answer")
-            return Job(pid, ours, [read for read, _ in pipes], payload, in_place=pid == self.pid)
+            if pid or not ahead:
+                # The answer comes from a process that may have run user code: it must not make us kill another.
+                if pid <= 1 or (pid in reserved and pid != self.pid):
+                    raise LostError("its interpreter gave a false answer")
+                job = Job(Forker(pid, ours), [read for read, _ in pipes], in_place=pid == self.pid)
         except OSError:
-            ours.close()
-            for read, _ in pipes:
-                os.close(read)
             raise LostError("its interpreter did not answer") from None
         finally:
             theirs.close()
             for _, write in pipes:
                 os.close(write)
+            if job is None:
+                ours.close()
+                for read, _ in pipes:
+                    os.close(read)
+        return job
 
     def _receive_pid(self) -> bytes:
         answer = b""
@@ -109,22 +121,29 @@ class Forker:
 
 
 class Job:
-    """A running fork. `done` says how it ended once `watch` has returned."""
+    """A fork. It waits for `start`; `done` says how it ended once `watch` has returned."""
 
-    def __init__(
-        self, pid: int, stream: socket.socket, output: list[int], payload: dict[str, Any], *, in_place: bool
-    ) -> None:
+    def __init__(self, forker: Forker, output: list[int], *, in_place: bool) -> None:
         self.in_place = in_place
-        self.forker = Forker(pid, stream)
+        self.forker = forker
         self.done: dict[str, Any] = {}
-        self._stream = stream
+        self._stream = forker.control
         self._output = dict(zip(_STREAMS, output, strict=True))
-        self._to_send = memoryview(encode_frame(payload))
+        self._to_send = memoryview(b"")
         self._reader = FrameReader()
         self._phase = ""
-        stream.setblocking(False)
         for descriptor in output:
             os.set_blocking(descriptor, False)
+
+    def start(self, payload: dict[str, Any]) -> None:
+        self._stream.setblocking(False)
+        self._to_send = memoryview(encode_frame(payload))
+
+    def close_output(self) -> None:
+        """Of a job that is over, or never began."""
+        for descriptor in self._output.values():
+            os.close(descriptor)
+        self._output.clear()
 
     def watch(
         self,
@@ -132,16 +151,12 @@ class Job:
         seconds: float,
         grace_seconds: float,
         output_bytes: int,
-        memory_bytes: int,
         on_output: Callable[[str, str], None],
         requests: int,
         is_cancelled: Callable[[], bool],
-        shared_bytes: int,
+        uses_too_much: Callable[[], bool],
     ) -> None:
-        """Carry output and wait for the end: its own, or at the limits' hands.
-
-        `shared_bytes` is the template's memory, which every process shares.
-        """
+        """Carry output and wait for the end: its own, or at the limits' hands."""
         oom_kills = count_oom_kills()
         stop = _Stop(self.forker, time.monotonic() + seconds, grace_seconds)
         printed = {stream: _Printed(output_bytes) for stream in _STREAMS}
@@ -171,13 +186,13 @@ class Job:
                     self.done = self.done or {"ending": "lost"}
             stop.proceed()
             if time.monotonic() >= next_look:
-                if uses_more_than(memory_bytes, shared_bytes) or count_oom_kills() > oom_kills:
+                if uses_too_much() or count_oom_kills() > oom_kills:
                     stop.kill("memory")
                 next_look = time.monotonic() + _MEMORY_SECONDS
-        for stream, descriptor in self._output.items():
+        for stream in self._output:
             while self._carry(stream, printed, on_output, poll):
                 pass
-            os.close(descriptor)
+        self.close_output()
         self._stream.setblocking(True)
         if self.done["ending"] == "lost" and not stop.reason and count_oom_kills() > oom_kills:
             self.done["ending"] = "memory"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import base64
 import inspect
 import io
@@ -68,6 +67,8 @@ def _execute(tree: ast.Module, filename: str) -> Any:
 def _evaluate(code: CodeType) -> Any:
     value = eval(code, _session.__dict__)
     if code.co_flags & inspect.CO_COROUTINE:
+        import asyncio
+
         return asyncio.run(value)
     return value
 

@@ -34,13 +34,15 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
-from dynasaur_mcp.sandbox.worker.forker import fork_on_request
+from dynasaur_mcp.sandbox.worker.forker import Channel, fork_on_request
 from dynasaur_mcp.sandbox.worker.harden import limit_memory
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
-from dynasaur_mcp.sandbox.worker.usage import kill_strays, memory_of
+from dynasaur_mcp.sandbox.worker.usage import kill_strays, memory_of, uses_more_than
 
 MAX_KNOWN_ACTIONS = 512
 MAX_ZYGOTES = 48
+MAX_SPARES = 4
+"""Forks that wait for their job."""
 BURIAL_SECONDS = 1.0
 ZYGOTE_MEMORY_SHARE = 0.25
 """Of the memory limit; past it the least recently used zygote goes."""
@@ -58,6 +60,8 @@ class Supervisor:
         self._template: Forker | None = None
         self._session: Forker | None = None
         self._leaving: list[Forker] = []
+        self._spares: collections.OrderedDict[Forker, Job] = collections.OrderedDict()
+        self._used_last: Forker | None = None
         self._steps = 0
         self._zygotes: collections.OrderedDict[str, Forker] = collections.OrderedDict()
         self._known: collections.OrderedDict[str, dict[str, Any]] = collections.OrderedDict()
@@ -79,15 +83,18 @@ class Supervisor:
             self._send({"id": request["id"], "done": done})
             # After the answer, before the next request: nobody waits for the end of what is over.
             self._sweep()
+            self._fork_ahead()
 
     def _step(self, request: dict[str, Any]) -> dict[str, Any]:
         session = self._session
+        if session:
+            session.show()
         payload = {**request, "keep": True, "number": self._steps + 1}
         done, job = self._run(session or self._fork_base(), payload, request)
         in_place = job is not None and job.in_place
         commits = job is not None and done["ending"] in ("returned", "raised") and not done.get("overran")
         if job and commits:
-            self._session = job.forker
+            self._session = self._used_last = job.forker
             self._steps += 1
         elif job:
             self._dismiss(job.forker)
@@ -111,6 +118,8 @@ class Supervisor:
         self._known.move_to_end(key)
         zygote = self._zygotes.get(key)
         if zygote is None or not zygote.is_alive():
+            if zygote:
+                self._dismiss(self._zygotes.pop(key))
             done, child = self._run(self._fork_base(), {"op": "load", "keep": True, **self._known[key]}, request)
             if not child or done["ending"] != "returned" or done.get("overran"):
                 if child:
@@ -120,6 +129,7 @@ class Supervisor:
             self._evict_zygotes()
         self._zygotes.move_to_end(key)
         payload = {"op": "call", "arguments": request["arguments"]}
+        self._used_last = zygote
         done, child = self._run(zygote, payload, request)
         if child and child.in_place and done["ending"] == "returned":
             self._let_go(zygote)
@@ -135,21 +145,26 @@ class Supervisor:
         return done
 
     def _run(self, base: Forker, payload: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], Job | None]:
-        """Fork `base` for a job and see it through; without a Job when the fork itself was lost."""
+        """See a job through in a fork of `base`; without a Job when the fork itself was lost."""
         try:
-            job = base.fork(payload, self._spared())
+            job = self._spares.pop(base, None)
+            if job is None or not job.forker.is_alive():
+                if job:
+                    self._dismiss_spare(job)
+                job = base.fork(self._spared())
+            assert job
         except LostError as error:
             self._dismiss(base)
             return {"ending": "lost", "error": str(error)}, None
+        job.start(payload)
         job.watch(
             seconds=request["seconds"],
             grace_seconds=self._limits["grace_seconds"],
             output_bytes=self._limits["output_bytes"],
-            memory_bytes=self._limits["memory_bytes"],
             on_output=lambda stream, text: self._send({"id": request["id"], "stream": stream, "text": text}),
             requests=self._in,
             is_cancelled=lambda: self._is_cancelled(request["id"]),
-            shared_bytes=memory_of(self._template.pid) if self._template else 0,
+            uses_too_much=self._uses_too_much,
         )
         return job.done, job
 
@@ -176,11 +191,39 @@ class Supervisor:
 
     def _spared(self) -> set[int]:
         forkers = [self._template, self._session, *self._zygotes.values()]
-        return {1, os.getpid(), *(forker.pid for forker in forkers if forker)}
+        return self._idle() | {forker.pid for forker in forkers if forker}
+
+    def _idle(self) -> set[int]:
+        return {1, os.getpid(), *(job.forker.pid for job in self._spares.values())}
+
+    def _uses_too_much(self) -> bool:
+        shared_bytes = memory_of(self._template.pid) if self._template else 0
+        return uses_more_than(self._limits["memory_bytes"], shared_bytes, self._idle())
+
+    def _fork_ahead(self) -> None:
+        """Have a fork waiting for the next job of what was used last: it is then spared the time of a fork."""
+        base, self._used_last = self._used_last, None
+        if base is None or base in self._spares or not base.is_alive():
+            return
+        try:
+            job = base.fork(self._spared(), ahead=True)
+        except LostError:
+            self._dismiss(base)
+            return
+        if job:
+            self._spares[base] = job
+        if len(self._spares) > MAX_SPARES:
+            self._dismiss_spare(self._spares.popitem(last=False)[1])
+
+    def _dismiss_spare(self, job: Job) -> None:
+        job.close_output()
+        self._dismiss(job.forker)
 
     def _dismiss(self, forker: Forker) -> None:
         forker.kill()
         self._leaving.append(forker)
+        if spare := self._spares.pop(forker, None):
+            self._dismiss_spare(spare)
 
     def _let_go(self, forker: Forker) -> None:
         """Of a process that goes on, under a socket of its last job."""
@@ -241,7 +284,7 @@ def _become_template(control: socket.socket, memory_bytes: int) -> None:
 
         import typing_extensions
 
-        from dynasaur_mcp.sandbox.worker.calls import call_action, check_action, load_action
+        from dynasaur_mcp.sandbox.worker.calls import call_action, load_action
         from dynasaur_mcp.sandbox.worker.steps import run_step
 
         if sys.version_info < (3, 12):
@@ -253,8 +296,15 @@ def _become_template(control: socket.socket, memory_bytes: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         limit_memory(memory_bytes)
         gc.freeze()
-        jobs = {"step": run_step, "load": load_action, "call": call_action, "check": check_action}
+        jobs = {"step": run_step, "load": load_action, "call": call_action, "check": _check_action}
         fork_on_request(control, jobs)
+
+
+def _check_action(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
+    # Not in the template, whose every fork would carry it.
+    from dynasaur_mcp.sandbox.worker.checks import check_action
+
+    return check_action(channel, message)
 
 
 @contextlib.contextmanager

@@ -25,12 +25,14 @@ def memory_of(pid: int) -> int:
     return (int(fields[1]) - int(fields[2])) * _PAGE_BYTES
 
 
-def uses_more_than(memory_bytes: int, shared_bytes: int) -> bool:
-    """Whether all processes but this one together hold more; `shared_bytes` is what each shares with all others.
+def uses_more_than(memory_bytes: int, shared_bytes: int, idle: set[int]) -> bool:
+    """Whether all processes together hold more; `shared_bytes` is what each shares with all others.
+
+    The `idle` do not count: this process, and forks that wait and have nothing of their own.
 
     A process that can be read counts by its proportional share of each page, others by what they do not share with all.
     """
-    others = [pid for pid in pids() if pid != os.getpid()]
+    others = [pid for pid in pids() if pid not in idle]
     # The first count is cheap and at most too high: among a fork bomb the exact one would take seconds.
     if sum(max(0, memory_of(pid) - shared_bytes) for pid in others) <= memory_bytes:
         return False
