@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -93,6 +94,8 @@ async def serve_stdio(settings: Settings, also: Callable[[App], Awaitable[None]]
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_work_behind, app, listed, announcer.publish, also)
+            gc.freeze()
+            gc.enable()
             await transports.serve_stdio(server)
             tasks.cancel_scope.cancel()
 
