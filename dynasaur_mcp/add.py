@@ -11,7 +11,15 @@ from typing import Literal
 
 from dynasaur_mcp.app import App
 from dynasaur_mcp.define import define_action
-from dynasaur_mcp.errors import ActionInvalid, ActionNotFound, DynasaurError, LibraryError
+from dynasaur_mcp.errors import (
+    ActionError,
+    ActionExists,
+    ActionInvalid,
+    ActionNotFound,
+    DynasaurError,
+    LibraryError,
+    WorkerLost,
+)
 from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.types import Action, Entry, Status
 
@@ -42,12 +50,20 @@ def find_starter() -> list[Path]:
 
 
 async def add_actions(paths: Sequence[Path], app: App, *, author: str, replace: bool) -> AsyncIterator[Added]:
-    """Define each file's action, those that others use first; says what became of each as it happens."""
+    """Define each file's action, those that others use first; says what became of each as it happens.
+
+    Raises:
+        LibraryError, SandboxUnavailable: no file can be added then, which is not the file's fault.
+    """
     actions: dict[str, Action] = {}
     for path in paths:
         try:
             action = read_action(path.read_text(encoding="utf-8"), name=path.stem)
-        except (OSError, UnicodeDecodeError, ActionInvalid) as error:
+        except OSError as error:
+            yield Added(path.name, "not kept", error.strerror or str(error))
+        except UnicodeDecodeError as error:
+            yield Added(path.name, "not kept", f"byte {error.start} is not UTF-8: save the file as UTF-8")
+        except ActionInvalid as error:
             yield Added(path.name, "not kept", _explain(error))
         else:
             actions[action.name] = action
@@ -86,7 +102,13 @@ async def _add_action(action: Action, app: App, *, author: str, replace: bool) -
             require_approval=app.settings.require_approval,
             changed=app.changed,
         )
-    except DynasaurError as error:
+    except ActionExists:
+        if there:
+            raise
+        # Someone else defined it meanwhile: as if it had been there before.
+        app.store.refresh()
+        return await _add_action(action, app, author=author, replace=replace)
+    except (ActionError, WorkerLost) as error:
         return Added(file, "not kept", _explain(error))
     return Added(file, "kept", describe(definition.entry))
 
@@ -104,7 +126,8 @@ def _order_by_use(actions: Mapping[str, Action]) -> list[str]:
         return list(actions)  # the rules name the circle
 
 
-def _explain(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return " ".join(str(error).split())
+def _explain(error: DynasaurError) -> str:
+    """Why not, without the headline: which file it is, and that it was not kept, stands beside."""
+    if isinstance(error, ActionInvalid):
+        return "\n".join(f"- {problem}" for problem in error.problems)
+    return str(error)

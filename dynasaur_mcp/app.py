@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import anyio
-import anyio.to_thread
 
-from dynasaur_mcp.define import check_found
-from dynasaur_mcp.errors import ActionNotFound, DynasaurError, SandboxUnavailable
+from dynasaur_mcp.errors import DynasaurError, SandboxUnavailable
+from dynasaur_mcp.follow import Follower
 from dynasaur_mcp.library.embedding import Embedder
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import FileStore, Store
@@ -21,13 +20,12 @@ from dynasaur_mcp.runs import Runs, open_runs
 from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.pool import Pool, open_pool
 from dynasaur_mcp.settings import Settings
+from dynasaur_mcp.tell import Changed
 from dynasaur_mcp.types import LibraryChanged
 
 logger = logging.getLogger(__name__)
 
 AFTER_LIST_SECONDS = 0.1
-LOOK_SECONDS = 1.0
-"""Between two looks at the library's folder for files changed by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ async def serve_stdio(settings: Settings, also: Callable[[App], Awaitable[None]]
 async def _work_behind(
     app: App,
     listed: anyio.Event,
-    publish: Callable[[LibraryChanged], Awaitable[None]],
+    publish: Changed,
     also: Callable[[App], Awaitable[None]] | None,
 ) -> None:
     """What can wait until the first client has its tools: a warm worker, the model, the folder."""
@@ -117,38 +115,14 @@ async def _work_behind(
             await also(app)
         except DynasaurError as error:
             logger.error("%s", error)
-    checked: set[tuple[str, int]] = set()
-    while True:
-        try:
-            await _follow_folder(app, publish, checked)
-        except DynasaurError as error:
-            logger.warning("%s", error)
-        await anyio.sleep(LOOK_SECONDS)
-
-
-async def _follow_folder(
-    app: App, publish: Callable[[LibraryChanged], Awaitable[None]], checked: set[tuple[str, int]]
-) -> None:
-    """Take in what was changed by hand or by another server, check each new version once, tell clients."""
-    change = await anyio.to_thread.run_sync(app.store.refresh)
-    if change:
-        await anyio.to_thread.run_sync(app.index.update, change.names)
-        await publish(change)
-    for entry in await anyio.to_thread.run_sync(app.store.unchecked):
-        if (entry.name, entry.version) in checked:
-            continue
-        checked.add((entry.name, entry.version))
-        try:
-            await check_found(
-                entry,
-                store=app.store,
-                index=app.index,
-                pool=app.pool,
-                require_approval=app.settings.require_approval,
-            )
-        except ActionNotFound:
-            continue
-        await publish(LibraryChanged(app.store.revision, (entry.name,)))
+    follower = Follower(
+        store=app.store,
+        index=app.index,
+        pool=app.pool,
+        require_approval=app.settings.require_approval,
+        changed=publish,
+    )
+    await follower.follow()
 
 
 async def choose_sandbox(settings: Settings) -> Sandbox:

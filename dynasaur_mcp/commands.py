@@ -21,7 +21,8 @@ from dynasaur_mcp import __version__
 from dynasaur_mcp.add import Added, add_actions, describe, find_starter
 from dynasaur_mcp.app import App, open_app, open_store
 from dynasaur_mcp.doctor import Finding, examine, is_fit
-from dynasaur_mcp.errors import SettingsError
+from dynasaur_mcp.errors import ActionError, SettingsError
+from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.manage import manage_action
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.sweep import sweep
@@ -36,7 +37,9 @@ ClickException: Any = typer.BadParameter.__mro__[2]
 Library = Annotated[Path | None, typer.Option("--library", metavar="PATH", help="Folder of the action library.")]
 Sandbox = Annotated[Literal["auto", "docker", "jail"] | None, typer.Option("--sandbox", help="Where code runs.")]
 
-app = typer.Typer(add_completion=False, invoke_without_command=True)
+app = typer.Typer(
+    add_completion=False, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 actions = typer.Typer(help="Look after the library.", invoke_without_command=True)
 image = typer.Typer(help="The Docker image of the workers.", invoke_without_command=True)
 app.add_typer(actions, name="actions")
@@ -48,7 +51,11 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = typer.main.get_command(app)(args=list(arguments), prog_name="dynasaur-mcp", standalone_mode=False)
     except ClickException as error:
-        raise SettingsError(f"{error.format_message()} `dynasaur-mcp --help` shows what there is.") from None
+        wrong = error.format_message()
+        program = error.ctx.command_path if getattr(error, "ctx", None) else "dynasaur-mcp"
+        raise SettingsError(
+            f"{wrong}{'' if wrong[-1] in '.?' else '.'} `{program} --help` shows what there is."
+        ) from None
     return status if isinstance(status, int) else 0
 
 
@@ -90,6 +97,7 @@ def demo(
     """See the main job done by a real client on real data, in seconds."""
     from dynasaur_mcp.demo import run_demo
 
+    read_settings(sandbox=sandbox)  # a wrong one is told here, not by the server in the middle of the story
     run_demo(sandbox=sandbox, keep=keep)
 
 
@@ -104,7 +112,9 @@ def doctor(library: Library = None, sandbox: Sandbox = None) -> int:
             findings.append(finding)
         return findings
 
-    return 0 if is_fit(anyio.run(consult)) else 1
+    fit = is_fit(anyio.run(consult))
+    typer.echo("The server can work." if fit else "The server cannot work yet: mend each problem.")
+    return 0 if fit else 1
 
 
 @actions.command("list")
@@ -115,7 +125,10 @@ def list_actions(library: Library = None) -> None:
             (one.name, f"v{one.version}", describe_status(one), str(one.tests), str(one.calls), one.action.summary)
             for one in store.entries()
         ]
-        show_table(["name", "version", "status", "tests", "calls", "what it does"], rows)
+        if rows:
+            show_table(["name", "version", "status", "tests", "calls", "what it does"], rows)
+        else:
+            typer.echo("The library has no actions yet: `dynasaur-mcp actions add starter` brings some in.", err=True)
         for broken in store.broken():
             typer.echo(f"{broken.file} is no action: {'; '.join(map(str, broken.problems))}", err=True)
 
@@ -169,11 +182,25 @@ def add(
 
     async def bring() -> list[Added]:
         async with open_app(read_settings(library=library, sandbox=sandbox)) as app:
-            return [added async for added in add_actions(paths, app, author=author, replace=replace)]
+            added = []
+            async for one in add_actions(paths, app, author=author, replace=replace):
+                show_added(one, room=max(len(path.name) for path in paths))
+                added.append(one)
+            return added
 
     added = anyio.run(bring)
-    show_table(["file", "", "why"], [(one.file, one.how, one.note) for one in added])
     return 1 if any(one.failed for one in added) else 0
+
+
+@actions.command("approve")
+def approve(names: Annotated[list[str], typer.Argument(metavar="NAME…")], library: Library = None) -> None:
+    """Make drafts active whose tests passed: what --require-approval leaves to a person."""
+    with open_store(read_settings(library=library)) as store:
+        for entry in [store.get(name) for name in names]:
+            if decide_status(entry.tests) is not Status.ACTIVE:
+                raise ActionError(f"{entry.name!r} cannot be approved: {entry.tests}. It needs some, all passed.")
+            approved = store.set_status(entry.name, Status.ACTIVE)
+            typer.echo(f"{approved.name} v{approved.version} is {approved.status}.")
 
 
 @actions.command("remove")
@@ -230,12 +257,25 @@ def describe_status(entry: Entry) -> str:
 
 def show_finding(finding: Finding) -> None:
     mark, style = (
-        ("ok     ", "green") if finding.ok else ("missing", "yellow") if finding.need == "never" else ("problem", "red")
+        ("ok     ", "green") if finding.ok else ("problem", "red") if finding.needed else ("missing", "yellow")
     )
     console = Console()
     console.print(Text.assemble((mark, style), "  ", (finding.what, "bold"), f": {finding.found}"), soft_wrap=True)
     if finding.advice:
         console.print(Text(f"         → {finding.advice}"), soft_wrap=True)
+
+
+def show_added(one: Added, *, room: int) -> None:
+    """A row at once, not a table at the end: the first packages take a while to install."""
+    console = Console()
+    if not console.is_terminal:
+        typer.echo("\t".join((one.file, one.how, " ".join(one.note.split()))))
+        return
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_column(width=room)
+    row.add_column(width=len("there already"))
+    row.add_row(one.file, Text(one.how, style="red" if one.failed else "green"), Text(one.note))
+    console.print(row)
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -31,8 +31,8 @@ class Finding:
     """One thing that was checked."""
 
     what: str
-    need: Literal["always", "sandbox", "never"]
-    """Whether nothing works without it, at least one of its kind has to work, or all works without it too."""
+    needed: bool
+    """Whether nothing works without it."""
     ok: bool
     found: str
     advice: str = ""
@@ -40,24 +40,24 @@ class Finding:
 
 def is_fit(findings: Sequence[Finding]) -> bool:
     """Whether the server can do its work."""
-    always = all(finding.ok for finding in findings if finding.need == "always")
-    return always and any(finding.ok for finding in findings if finding.need == "sandbox")
+    return all(finding.ok for finding in findings if finding.needed)
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
-    """Check one thing after the other. Only the sandbox that the settings name counts; with `auto`, either does."""
+    """Check one thing after the other. The sandbox that the settings name is needed; with `auto`, either."""
     yield _check_python()
     yield await anyio.to_thread.run_sync(_check_library, settings)
-    for sandbox in ("docker", "jail"):
-        counts = settings.sandbox in ("auto", sandbox)
-        yield await _check_sandbox(settings.model_copy(update={"sandbox": sandbox}), counts=counts)
+    docker = await _check_sandbox(settings, "docker", needed=settings.sandbox == "docker")
+    yield docker
+    needed = settings.sandbox == "jail" or (settings.sandbox == "auto" and not docker.ok)
+    yield await _check_sandbox(settings, "jail", needed=needed)
     yield await anyio.to_thread.run_sync(_check_uv)
     yield await anyio.to_thread.run_sync(_check_model, settings.model)
 
 
 def _check_python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", "always", sys.version_info >= (3, 11), f"{version} at {sys.executable}", "")
+    return Finding("python", True, sys.version_info >= (3, 11), f"{version} at {sys.executable}", "")
 
 
 def _check_library(settings: Settings) -> Finding:
@@ -67,35 +67,32 @@ def _check_library(settings: Settings) -> Finding:
             store.refresh()
             entries, broken = store.entries(), store.broken()
     except DynasaurError as error:
-        return Finding("library", "always", False, str(error), "Choose another folder with --library.")
-    found = f"{len(entries)} actions in {folder}"
+        return Finding("library", True, False, str(error), "Choose another folder with --library.")
+    found = f"{len(entries)} action{'s' * (len(entries) != 1)} in {folder}"
     if not os.access(folder, os.W_OK):
         advice = "Make the folder writable, or choose another one with --library."
-        return Finding("library", "always", False, f"{found}; it cannot be written", advice)
+        return Finding("library", True, False, f"{found}; it cannot be written", advice)
     if broken:
         names = "; ".join(f"{one.file}: {one.problems[0]}" for one in broken)
-        return Finding(
-            "library", "always", True, f"{found}; files that are no actions: {names}", "Mend or remove them."
-        )
-    return Finding("library", "always", True, found)
+        return Finding("library", True, True, f"{found}; files that are no actions: {names}", "Mend or remove them.")
+    return Finding("library", True, True, found)
 
 
-async def _check_sandbox(settings: Settings, *, counts: bool) -> Finding:
-    need: Literal["sandbox", "never"] = "sandbox" if counts else "never"
+async def _check_sandbox(settings: Settings, name: Literal["docker", "jail"], *, needed: bool) -> Finding:
     started = time.perf_counter()
     try:
         with anyio.fail_after(WORKER_SECONDS):
-            answer = await _ask_worker(settings)
+            answer = await _ask_worker(settings.model_copy(update={"sandbox": name}))
     except DynasaurError as error:
         # The first sentence says what is wrong, the rest what to do.
         wrong, _, advice = str(error).partition(": ")
-        return Finding(settings.sandbox, need, False, wrong, advice)
+        return Finding(name, needed, False, wrong, advice)
     except TimeoutError:
-        return Finding(settings.sandbox, need, False, f"no worker answered within {WORKER_SECONDS} s")
+        return Finding(name, needed, False, f"no worker answered within {WORKER_SECONDS} s")
     milliseconds = (time.perf_counter() - started) * 1000
     if answer != "42":
-        return Finding(settings.sandbox, need, False, f"a worker answered {answer!r} to 6 * 7")
-    return Finding(settings.sandbox, need, True, f"a worker answered after {milliseconds:,.0f} ms")
+        return Finding(name, needed, False, f"a worker answered {answer!r} to 6 * 7")
+    return Finding(name, needed, True, f"a worker answered after {milliseconds:,.0f} ms")
 
 
 async def _ask_worker(settings: Settings) -> str:
@@ -120,19 +117,19 @@ def _check_uv() -> Finding:
         said = subprocess.run([uv.find_uv_bin(), "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         advice = "pip install uv: without it no action can use packages."
-        return Finding("uv", "never", False, f"it does not run: {error}", advice)
-    return Finding("uv", "never", True, said.stdout.strip())
+        return Finding("uv", False, False, f"it does not run: {error}", advice)
+    return Finding("uv", False, True, said.stdout.strip())
 
 
 def _check_model(model: str) -> Finding:
     """The model makes search find meanings too; without it words are searched."""
     if find_spec("sentence_transformers") is None:
         advice = "pip install '.[semantic]' adds search by meaning."
-        return Finding("model", "never", False, "sentence-transformers is not installed: search is by words", advice)
+        return Finding("model", False, False, "sentence-transformers is not installed: search is by words", advice)
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported; a doctor downloads nothing
     embedder = Embedder(model)
     embedder.start()
     if embedder.wait(MODEL_SECONDS):
-        return Finding("model", "never", True, f"{model} loads without network")
+        return Finding("model", False, True, f"{model} loads without network")
     advice = "The server downloads it on first use; without network, put it in a folder and name that with --model."
-    return Finding("model", "never", False, f"{model} is not on this machine: search is by words", advice)
+    return Finding("model", False, False, f"{model} is not on this machine: search is by words", advice)

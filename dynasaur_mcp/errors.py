@@ -3,6 +3,7 @@
 DynasaurError
 ├─ ActionError             the model can fix it: shown to it whole
 │  ├─ ActionNotFound
+│  │  └─ ActionBroken
 │  ├─ ActionExists
 │  ├─ ActionDisabled
 │  ├─ ActionInvalid        carries every Problem at once
@@ -43,6 +44,15 @@ class ActionNotFound(ActionError):
         near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "search_actions finds what there is."
         super().__init__(f"No action named {name!r}. {hint}")
+
+
+class ActionBroken(ActionNotFound):
+    """The library has a file of that name which is no action now, as someone left it."""
+
+    def __init__(self, name: str, problems: Sequence[Problem]) -> None:
+        hint = "A person has to mend it; manage_action(op='history') tells whether there are versions to roll back to"
+        told = "\n".join(f"- {problem}" for problem in problems)
+        ActionError.__init__(self, f"The file of {name!r} in the library is no action now. {hint}.\n{told}")
 
 
 class ActionExists(ActionError):

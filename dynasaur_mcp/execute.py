@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dynasaur_mcp.errors import ActionDisabled
 from dynasaur_mcp.library.store import Store
+from dynasaur_mcp.library.uses import follow_uses
 from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
 from dynasaur_mcp.types import JSON, Entry, Outcome, Status
 
@@ -35,8 +36,10 @@ async def execute_action(
     entry = store.get(name)
     if entry.status is Status.DISABLED:
         raise ActionDisabled(name)
-    sources, requirements = store.sources([name]), store.requirements([name])
+    used = follow_uses(store.get, [name])
     async with pool.session(principal, session or DEFAULT_SESSION, create=session is None) as opened:
-        outcome = await opened.call(name, sources, requirements, arguments)
+        outcome = await opened.call(name, used.sources, used.requirements, arguments)
+    if used.missing and not outcome.succeeded:
+        outcome = replace(outcome, notes=(*outcome.notes, *used.missing.values()))
     store.record_call(name, entry.version, principal=principal, ending=outcome.ending, seconds=outcome.seconds)
     return Execution(entry, outcome, opened.name)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import logging
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
 import anyio.to_thread
 
+from dynasaur_mcp.check import check_kept
 from dynasaur_mcp.errors import ActionError, ActionNotFound, ArgumentsInvalid
+from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.sandbox.pool import Pool
+from dynasaur_mcp.tell import Changed, tell_change
 from dynasaur_mcp.types import Entry, LibraryChanged, Problem, Status, Tests
-
-logger = logging.getLogger(__name__)
-
-Changed = Callable[[LibraryChanged], Awaitable[None]]
 
 
 async def manage_action(
@@ -63,7 +60,7 @@ async def manage_action(
             case "test":
                 text = await _test(store.get(name), store, pool, require_approval)
             case "rollback":
-                text = await _roll_back(name, version, principal, store)
+                text = await _roll_back(name, version, principal, store, require_approval)
             case "pin" | "unpin":
                 text = await _pin(name, op == "pin", store)
             case "enable":
@@ -76,39 +73,21 @@ async def manage_action(
                 known = "show, history, diff, test, rollback, pin, unpin, enable, disable, delete"
                 raise ArgumentsInvalid("Nothing was done:", [Problem(f"no op {op!r}. There is {known}")])
         if store.revision != before:
-            await _tell(name, store, index, changed)
+            await tell_change(LibraryChanged(store.revision, (name,)), index, changed)
     return text
 
 
-async def _tell(name: str, store: Store, index: Index, changed: Changed) -> None:
-    try:
-        await anyio.to_thread.run_sync(index.update, [name])
-        await changed(LibraryChanged(store.revision, (name,)))
-    except Exception:  # boundary: the change itself is kept
-        logger.exception("The change of %r could not be told to all", name)
-
-
 async def _test(entry: Entry, store: Store, pool: Pool, require_approval: bool) -> str:
-    action = entry.action
-    sources = {**store.sources(action.uses), action.name: action.source}
-    requirements = tuple(sorted({*store.requirements(action.uses), *action.requirements}))
-    check = await pool.check(action.name, sources, requirements)
-    failures = (*map(str, check.problems), *check.tests.failures)
-    status = entry.status
-    if status is Status.DRAFT and check.tests.passed and not failures and not require_approval:
-        status = Status.ACTIVE
-    found = Tests(check.tests.passed, failures)
-    schemas = check.schemas or entry.schemas
-    record = partial(store.record_check, entry.name, entry.version, tests=found, schemas=schemas, status=status)
-    tested = await anyio.to_thread.run_sync(record)
-    return "\n".join([_headline(tested, current=tested), *_list_failures(found)])
+    tested = await check_kept(entry, store=store, pool=pool, require_approval=require_approval)
+    return "\n".join([_headline(tested, current=tested), *_list_failures(tested.tests)])
 
 
-async def _roll_back(name: str, version: int | None, principal: str, store: Store) -> str:
+async def _roll_back(name: str, version: int | None, principal: str, store: Store, require_approval: bool) -> str:
     if version is None:
         there = ", ".join(str(entry.version) for entry in reversed(store.history(name)))
         raise ArgumentsInvalid("rollback cannot be done:", [Problem(f"give the `version` to go back to: {there}")])
-    entry = await anyio.to_thread.run_sync(partial(store.rollback, name, version, author=principal))
+    roll_back = partial(store.rollback, name, version, author=principal, require_approval=require_approval)
+    entry = await anyio.to_thread.run_sync(roll_back)
     return f"{_headline(entry, current=entry)}\nIts source is that of v{version}."
 
 
@@ -123,8 +102,7 @@ async def _pin(name: str, pinned: bool, store: Store) -> str:
 async def _enable(entry: Entry, store: Store, require_approval: bool) -> str:
     if entry.status is not Status.DISABLED:
         raise ActionError(f"{entry.name!r} is not disabled: it is {entry.status}.")
-    passed = entry.tests.passed > 0 and not entry.tests.failures
-    status = Status.ACTIVE if passed and not require_approval else Status.DRAFT
+    status = decide_status(entry.tests, require_approval)
     enabled = await anyio.to_thread.run_sync(store.set_status, entry.name, status)
     return _headline(enabled, current=enabled)
 
@@ -197,7 +175,7 @@ def _headline(entry: Entry, *, current: Entry | None) -> str:
         f"{entry.name} v{entry.version}",
         str(entry.status) if is_current else "superseded" if current else "not current",
         *(["pinned"] if entry.pinned and is_current else []),
-        str(entry.tests) if entry.tests.total else "no tests",
+        str(entry.tests),
         f"by {entry.author}, {entry.defined_at:%Y-%m-%d %H:%M} UTC",
     ]
     return " · ".join(marks)

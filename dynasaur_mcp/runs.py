@@ -6,19 +6,23 @@ import contextlib
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from typing import Literal
+from dataclasses import replace
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from dynasaur_mcp.errors import RunNotFound
 from dynasaur_mcp.library.reading import find_used_actions
 from dynasaur_mcp.library.store import Store
+from dynasaur_mcp.library.uses import follow_uses
 from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
 from dynasaur_mcp.types import Ending, Outcome
 
 KEPT_RUNS = 64
 """Ended runs whose output can still be read; the oldest go first."""
+KEPT_CHARACTERS = 32 << 20
+"""Of all that these gave, together; the newest one is kept whatever its size."""
 
 
 class Run:
@@ -29,7 +33,8 @@ class Run:
         self.principal = principal
         self.session = session
         self.outcome: Outcome | None = None
-        self._error: Exception | None = None
+        self.error: Exception | None = None
+        """Why it could not be run at all, if so; then there is no outcome."""
         self._printed: list[tuple[str, str]] = []
         self._ended = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -39,9 +44,13 @@ class Run:
         """What it has printed so far, on either stream."""
         return "".join(text for _, text in self._printed)
 
-    def full_text(self, stream: Literal["stdout", "stderr"]) -> str:
-        """All that was kept of one stream."""
-        return "".join(text for name, text in self._printed if name == stream)
+    @property
+    def characters(self) -> int:
+        """About what keeping it costs."""
+        if self.outcome is None:
+            return 0
+        texts = (self.outcome.stdout, self.outcome.stderr, self.outcome.shown, self.outcome.error)
+        return sum(map(len, texts)) + sum(len(image.base64) for image in self.outcome.images)
 
     async def wait(self, seconds: float) -> None:
         """Wait for its end, at most so long.
@@ -51,8 +60,8 @@ class Run:
         """
         with anyio.move_on_after(seconds):
             await self._ended.wait()
-        if self._error:
-            raise self._error
+        if self.error:
+            raise self.error
 
     def cancel(self) -> None:
         self._scope.cancel()
@@ -82,7 +91,6 @@ class Runs:
         """
         run = Run(principal, session or DEFAULT_SESSION)
         self._runs[run.id] = run
-        self._forget_oldest()
         self._tasks.start_soon(self._see_through, run, code, timeout_seconds)
         if not background:
             try:
@@ -101,43 +109,60 @@ class Runs:
             RunNotFound
             DynasaurError: it could not be run at all.
         """
-        run = self._runs.get(run_id)
-        if run is None or run.principal != principal:
-            raise RunNotFound(f"No run {run_id!r}. A run's id is in run_python's result; old runs are forgotten.")
+        run = self.find(run_id, principal)
         if cancel:
             run.cancel()
         await run.wait(self._pool.limits.grace_seconds * 2 + 3 if cancel else wait_seconds)
         return run
 
+    def find(self, run_id: str, principal: str) -> Run:
+        """A run of this principal as it is now.
+
+        Raises:
+            RunNotFound
+        """
+        run = self._runs.get(run_id)
+        if run is None or run.principal != principal:
+            raise RunNotFound(f"No run {run_id!r}. A run's id is in run_python's result; old runs are forgotten.")
+        return run
+
     async def _see_through(self, run: Run, code: str, timeout_seconds: float | None) -> None:
-        used = find_used_actions(code)
         try:
             with run._scope:
-                sources, requirements = self._store.sources(used), self._store.requirements(used)
+                used = follow_uses(self._store.get, await _find_used(code))
                 async with self._pool.session(run.principal, run.session) as session:
-                    run.outcome = await session.run(
+                    outcome = await session.run(
                         code,
-                        sources,
-                        requirements,
+                        used.sources,
+                        used.requirements,
                         timeout_seconds=timeout_seconds,
                         on_output=lambda stream, text: run._printed.append((stream, text)),
                     )
+                    run.outcome = replace(outcome, notes=(*outcome.notes, *used.missing.values()))
             if run._scope.cancelled_caught:
-                run.outcome = Outcome(
-                    Ending.CANCELLED,
-                    stdout=run.full_text("stdout"),
-                    stderr=run.full_text("stderr"),
-                    error="The run was cancelled.",
+                stdout, stderr = (
+                    "".join(text for stream, text in run._printed if stream == name) for name in ("stdout", "stderr")
                 )
+                run.outcome = Outcome(Ending.CANCELLED, stdout=stdout, stderr=stderr, error="The run was cancelled.")
         except Exception as error:  # boundary: told to whoever waits for it
-            run._error = error
+            run.error = error
         finally:
+            run._printed.clear()
             run._ended.set()
+            self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        ended = [run.id for run in self._runs.values() if run._ended.is_set()]
-        for run_id in ended[: max(0, len(ended) - KEPT_RUNS)]:
-            del self._runs[run_id]
+        characters = 0
+        newest_first = [run for run in reversed(self._runs.values()) if run._ended.is_set()]
+        for number, run in enumerate(newest_first):
+            characters += run.characters
+            if number >= KEPT_RUNS or (number and characters > KEPT_CHARACTERS):
+                del self._runs[run.id]
+
+
+async def _find_used(code: str) -> frozenset[str]:
+    """The actions it imports. Parsing takes a while, and most code imports none."""
+    return await anyio.to_thread.run_sync(find_used_actions, code) if "actions" in code else frozenset()
 
 
 @contextlib.asynccontextmanager

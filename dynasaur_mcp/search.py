@@ -19,7 +19,9 @@ class Found:
 
     matches: tuple[Match, ...]
     total: int
-    """Matches in the whole library; 0: nothing fits."""
+    """Actions that fit at all."""
+    searched: int
+    """Actions that can be found."""
     used: str
     """`words`, or `words and meaning`."""
 
@@ -33,7 +35,9 @@ def search_actions(query: str, *, index: Index, store: Store, limit: int = 5) ->
     limit = max(1, min(limit, MAX_LIMIT))
     used = index.uses
     matches, total = index.find(query, limit)
-    return Found(tuple(_put_named_first(query.strip(), matches, store)[:limit]), max(total, len(matches)), used)
+    named = _put_named_first(query.strip(), matches, store)
+    searched = sum(entry.status is not Status.DISABLED for entry in store.entries())
+    return Found(tuple(named[:limit]), max(total, len(named)), searched, used)
 
 
 def _put_named_first(name: str, matches: list[Match], store: Store) -> list[Match]:

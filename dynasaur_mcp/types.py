@@ -120,7 +120,7 @@ class Tests:
         return self.passed + len(self.failures)
 
     def __str__(self) -> str:
-        return f"{self.passed}/{self.total} tests"
+        return f"{self.passed}/{self.total} tests" if self.total else "no tests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +164,13 @@ class Entry:
         """The input schema with what the docstring says of each parameter; empty until checked."""
         if self.schemas is None:
             return {}
+        given = self.schemas.input.get("properties")
+        if not isinstance(given, dict):  # a worker is not to be trusted
+            return dict(self.schemas.input)
         said = {parameter.name: parameter.description for parameter in self.action.parameters if parameter.description}
         properties = {
             name: {"description": said[name], **schema} if name in said and isinstance(schema, dict) else schema
-            for name, schema in self.schemas.input.get("properties", {}).items()
+            for name, schema in given.items()
         }
         return {**self.schemas.input, "properties": properties}
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_help_of_serve_lists_the_settings(dynasaur: Run) -> None:
         (["--nonsense"], "--nonsense"),
         (["actions", "nonsense"], "nonsense"),
         (["actions", "show"], "name"),
-        (["actions", "list", "--nonsense"], "--nonsense"),
+        (["actions", "list", "--nonsense"], "--nonsense. `dynasaur-mcp actions list --help`"),
         (["demo", "--sandbox", "moon"], "moon"),
         (["serve", "--nonsense"], "--nonsense"),
         (["serve", "leftover"], "leftover"),
@@ -183,6 +184,14 @@ def test_actions_are_added_listed_shown_tested_and_removed(jailed: Run, tmp_path
     assert "twice" not in jailed("actions", "list").stdout
 
 
+def test_draft_that_waits_for_approval_becomes_active_by_approve(jailed: Run, tmp_path: Path) -> None:
+    careful = {"DYNASAUR_REQUIRE_APPROVAL": "1"}
+    jailed("actions", "add", *write(tmp_path, add=ADD), **careful)
+    assert "add\tv1\tdraft\t" in jailed("actions", "list").stdout
+    assert jailed("actions", "approve", "add", **careful).returncode == 0
+    assert "add\tv1\tactive\t" in jailed("actions", "list").stdout
+
+
 def test_changed_file_is_a_new_version_only_when_asked(jailed: Run, tmp_path: Path) -> None:
     assert jailed("actions", "add", *write(tmp_path, add=ADD)).returncode == 0
     (file,) = write(tmp_path, add=ADD.replace("a + b", "b + a"))
@@ -201,6 +210,24 @@ def test_bad_file_is_named_and_stops_no_other(jailed: Run, tmp_path: Path) -> No
     for name in ("broken.py", "untyped.py", "wrong.py", "missing.py"):
         assert re.search(rf"^{name}\tnot kept\t", added.stdout, re.MULTILINE), added.stdout
     assert "add.py\tkept\t" in added.stdout
+
+
+def test_all_problems_of_a_file_are_named_at_once(dynasaur: Run, tmp_path: Path) -> None:
+    added = dynasaur("actions", "add", *write(tmp_path, three="def three(a, *b):\n    print(a)\n"))
+    assert added.returncode == 1
+    assert [added.stdout.count(words) for words in ("line 1: ", "'a'", "*b", "-> str", "docstring")] == [4, 1, 1, 1, 2]
+
+
+def test_files_added_twice_at_once_are_there_for_both(jailed: Run, tmp_path: Path) -> None:
+    files = write(tmp_path, twice=TWICE, add=ADD)
+    with ThreadPoolExecutor() as threads:
+        both = list(threads.map(lambda _: jailed("actions", "add", *files), range(2)))
+    assert [ran.returncode for ran in both] == [0, 0], [ran.stdout for ran in both]
+
+
+def test_nothing_is_added_without_a_sandbox_and_one_line_says_why(dynasaur: Run, tmp_path: Path) -> None:
+    nowhere = f"unix://{tmp_path}/no.sock"
+    assert_one_line(dynasaur("actions", "add", "starter", "--sandbox", "docker", DOCKER_HOST=nowhere), 1, "No Docker")
 
 
 def test_action_of_the_readme_can_be_added(jailed: Run, tmp_path: Path) -> None:
@@ -265,6 +292,14 @@ def test_doctor_says_what_to_do_without_any_sandbox(dynasaur: Run, tmp_path: Pat
     ran = dynasaur("doctor", "--sandbox", "docker", DOCKER_HOST=f"unix://{tmp_path}/no.sock")
     assert ran.returncode == 1
     assert re.search(r"^problem +docker: .*\n +→ ", ran.stdout, re.MULTILINE), ran.stdout
+    assert "The server cannot work yet" in ran.stdout
+
+
+def test_doctor_does_not_call_a_problem_what_the_jail_makes_up_for(jailed: Run, tmp_path: Path) -> None:
+    ran = jailed("doctor", DYNASAUR_SANDBOX="auto", DOCKER_HOST=f"unix://{tmp_path}/no.sock")
+    assert ran.returncode == 0
+    assert re.search(r"^missing +docker: .*\n +→ ", ran.stdout, re.MULTILINE), ran.stdout
+    assert ran.stdout.endswith("The server can work.\n")
 
 
 def test_gc_says_how_many_leftovers_it_removed(dynasaur: Run) -> None:

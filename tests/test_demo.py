@@ -1,6 +1,7 @@
 """The demo, as the README has a new user type it first."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 DEMO = [sys.executable, "-m", "dynasaur_mcp", "demo"]
 
 
@@ -20,6 +22,36 @@ def test_every_step_of_the_demo_does_what_it_says(sandbox: str, require: Callabl
         assert f"✓ {step}" in ran.stdout
     assert "every step did what it says" in ran.stdout.splitlines()[-1]
     assert ran.stderr == ""
+    assert find_missing(transcript_of_the_readme(), ran.stdout.splitlines()) == ""
+
+
+def transcript_of_the_readme() -> list[str]:
+    (text,) = re.findall(r"^```text\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return [line for line in text.splitlines() if line.strip(" …")]
+
+
+def find_missing(shortened: list[str], whole: list[str]) -> str:
+    """The first line that does not come, in this order; durations do not count, and … stands for any more."""
+    rest = iter(whole)
+    for line in shortened:
+        start = re.sub(r" +[\d,]+ ms$", "", line).removesuffix("…")
+        if not any(one.startswith(start) for one in rest):
+            return line
+    return ""
+
+
+def test_demo_without_a_sandbox_says_only_that(tmp_path: Path) -> None:
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
+    ran = subprocess.run([*DEMO, "--sandbox", "docker"], capture_output=True, text=True, check=False, env=environment)
+    assert ran.returncode == 1
+    assert re.fullmatch(r"dynasaur-mcp: No Docker engine .*\n", ran.stderr), ran.stderr
+
+
+def test_demo_with_a_wrong_setting_does_not_start() -> None:
+    environment = {**os.environ, "DYNASAUR_TIMEOUT_SECONDS": "soon"}
+    ran = subprocess.run(DEMO, capture_output=True, text=True, check=False, env=environment)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert re.fullmatch(r"dynasaur-mcp: Wrong setting: timeout_seconds.*\n", ran.stderr), ran.stderr
 
 
 def test_demo_leaves_its_library_when_asked(tmp_path: Path, require: Callable[[str], None]) -> None:

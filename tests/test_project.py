@@ -130,7 +130,7 @@ def test_readme_configures_a_client_with_a_command_that_exists() -> None:
 
 
 def test_readme_names_no_file_that_is_not_there() -> None:
-    named = re.findall(r"(?:\]\(|`|\$ )((?:docker|benchmarks)/[\w./]+|LICENSE|CHANGELOG\.md)", README)
+    named = re.findall(r"(?:\]\(|`|`python |\$ )((?:docker|benchmarks)/[\w./]+|LICENSE|CHANGELOG\.md)", README)
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
 

@@ -94,8 +94,10 @@ class Change:
         return bool(self.connection.execute(query, (pinned, name)).rowcount)
 
     def record_check(self, name: str, version: int, tests: Tests, schemas: Schemas | None, status: Status) -> bool:
+        """A version that was disabled while it was being checked stays so."""
+        kept = f"CASE status WHEN '{Status.DISABLED}' THEN status ELSE ? END"
         values = (status, _write_tests(tests), _write_schemas(schemas), name, version)
-        query = "UPDATE versions SET status = ?, tests = ?, schemas = ? WHERE name = ? AND version = ?"
+        query = f"UPDATE versions SET status = {kept}, tests = ?, schemas = ? WHERE name = ? AND version = ?"
         self.names.add(name)
         return bool(self.connection.execute(query, values).rowcount)
 
@@ -165,9 +167,9 @@ class Change:
         return int(revision)
 
 
-def decide_status(tests: Tests) -> Status:
-    """Active if it has tests and they passed."""
-    return Status.ACTIVE if tests.passed and not tests.failures else Status.DRAFT
+def decide_status(tests: Tests, require_approval: bool = False) -> Status:
+    """Active if it has tests, they passed, and no person has to look at it first."""
+    return Status.ACTIVE if tests.passed and not tests.failures and not require_approval else Status.DRAFT
 
 
 def read_row(row: tuple[JSON, ...]) -> Entry:

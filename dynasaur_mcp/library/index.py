@@ -3,6 +3,9 @@
 All of it can be thrown away: it is made again from the store, and brought in step with it before each search. The words
 of a query weigh as much as its meaning: neither alone finds as much on both kinds of requests, short paraphrased ones
 and long ones with many parts.
+
+Words, vectors and the file they share are one thing here: all are brought in step under one lock, and a damaged file
+is noticed wherever it is used.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@
 action's current version; the ledger adds what no file can say. A definition is kept at the moment its file is replaced:
 the ledger learns of it in the same transaction, and the intent noted before lets the next reader finish the sentence
 when a server is killed between the two.
+
+A third of this file is the contract, which says each promise once; its one implementation stands below it.
 """
 
 from __future__ import annotations
@@ -11,11 +13,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from dynasaur_mcp.errors import ActionError, ActionExists, ActionNotFound, LibraryError
+from dynasaur_mcp.errors import ActionBroken, ActionError, ActionExists, ActionNotFound, LibraryError
 from dynasaur_mcp.library import folder as files
 from dynasaur_mcp.library.change import Change, Keeping, decide_status
 from dynasaur_mcp.library.ledger import Ledger
@@ -40,6 +41,7 @@ class Store(Protocol):
 
         Raises:
             ActionNotFound: names the nearest ones.
+            ActionBroken: its file is no action now.
         """
         ...
 
@@ -48,7 +50,11 @@ class Store(Protocol):
         ...
 
     def exposed(self, limit: int) -> list[Entry]:
-        """Active ones that were checked: pinned first, then the newest few, then the most called; ties by name."""
+        """Active ones that were checked: all pinned ones, then the newest few, then the most called; ties by name.
+
+        Args:
+            limit: Of those that are not pinned.
+        """
         ...
 
     def put(
@@ -92,8 +98,11 @@ class Store(Protocol):
         """
         ...
 
-    def rollback(self, name: str, version: int, *, author: str) -> Entry:
+    def rollback(self, name: str, version: int, *, author: str, require_approval: bool = False) -> Entry:
         """A new version like an old one; also brings back a deleted action. A disabled action stays disabled.
+
+        Args:
+            require_approval: One that was disabled comes back as a draft: whether it was approved is not known.
 
         Raises:
             ActionNotFound: there never was an action of that name.
@@ -115,14 +124,6 @@ class Store(Protocol):
 
     def record_call(self, name: str, version: int, *, principal: str, ending: Ending, seconds: float) -> None:
         """Count a call. Never raises: a call that was made is not undone by its bookkeeping."""
-        ...
-
-    def sources(self, names: Iterable[str]) -> dict[str, str]:
-        """Sources of those that can be called, and of all they use; skips the rest."""
-        ...
-
-    def requirements(self, names: Iterable[str]) -> tuple[str, ...]:
-        """What `sources` of the same names needs installed: sorted, without duplicates."""
         ...
 
     def refresh(self) -> LibraryChanged | None:
@@ -163,6 +164,9 @@ class FileStore:
     def get(self, name: str) -> Entry:
         if entry := self._ledger.find(name):
             return entry
+        for broken in self._ledger.find_broken():
+            if broken.file == f"{name}.py":
+                raise ActionBroken(name, broken.problems)
         raise ActionNotFound(name, self._ledger.names())
 
     def entries(self) -> list[Entry]:
@@ -174,7 +178,7 @@ class FileStore:
         rest = [row for row in ranked if not row[1]]
         newest = [row[0] for row in sorted(rest, key=lambda row: row[2], reverse=True)[:NEWEST]]
         called = [row[0] for row in sorted(rest, key=lambda row: -row[3]) if row[0] not in newest]
-        found = (self._ledger.find(name) for name in [*pinned, *newest, *called][:limit])
+        found = (self._ledger.find(name) for name in [*pinned, *[*newest, *called][:limit]])
         return [entry for entry in found if entry]
 
     def put(
@@ -255,12 +259,12 @@ class FileStore:
         there = ", ".join(str(entry.version) for entry in reversed(versions))
         raise ActionError(f"{name!r} has no version {version}. There is {there}.")
 
-    def rollback(self, name: str, version: int, *, author: str) -> Entry:
+    def rollback(self, name: str, version: int, *, author: str, require_approval: bool = False) -> Entry:
         old = self._find_version(name, version)
         current = self._ledger.find(name)
         if current and current.version == version:
             raise ActionError(f"{name!r} is at version {version} already.")
-        status = decide_status(old.tests) if old.status is Status.DISABLED else old.status
+        status = decide_status(old.tests, require_approval) if old.status is Status.DISABLED else old.status
         return self.put(
             old.action,
             author=author,
@@ -298,25 +302,6 @@ class FileStore:
             self._ledger.add_call(name, version, principal, ending, seconds)
         except LibraryError as error:
             _log.warning("a call of %s was not counted: %s", name, error)
-
-    def sources(self, names: Iterable[str]) -> dict[str, str]:
-        return {entry.name: entry.action.source for entry in self._find_closure(names)}
-
-    def requirements(self, names: Iterable[str]) -> tuple[str, ...]:
-        found = {text for entry in self._find_closure(names) for text in entry.action.requirements}
-        return tuple(sorted(found))
-
-    def _find_closure(self, names: Iterable[str]) -> Iterator[Entry]:
-        waiting, seen = list(names), set[str]()
-        while waiting:
-            name = waiting.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            entry = self._ledger.find(name)
-            if entry and entry.status is not Status.DISABLED:
-                waiting += entry.action.uses
-                yield entry
 
     def refresh(self) -> LibraryChanged | None:
         self._look()

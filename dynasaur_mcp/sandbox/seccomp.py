@@ -1,8 +1,9 @@
 """The jail's system call filter, as the classic BPF program that bubblewrap takes.
 
-What is refused is what Python and the scientific stack never need and kernel exploits often do: new namespaces, mounts,
-tracing, keys, bpf, io_uring and the like (EPERM, or ENOSYS where libc has a fallback). Numbers are of Linux's stable
-ABI (`asm/unistd_64.h`; arm64 uses `asm-generic/unistd.h`). Any other architecture than the machine's is refused whole.
+What is refused is what Python and the scientific stack never need and kernel exploits often do: new namespaces,
+mounts, tracing, keys, bpf, io_uring, odd sockets and the like (EPERM, or ENOSYS where libc has a fallback). Numbers
+are of Linux's stable ABI (`asm/unistd_64.h`; arm64 uses `asm-generic/unistd.h`). Any other architecture than the
+machine's is refused whole.
 """
 
 from __future__ import annotations
@@ -77,6 +78,12 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "ustat": (136, None),
     "sysfs": (139, None),
     "_sysctl": (156, None),
+    # Memory that no process need map, so that nothing counts it.
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+    "msgget": (68, 186),
+    "semget": (64, 190),
     "mknod": (133, None),
     "mknodat": (259, 33),
 }
@@ -85,6 +92,10 @@ _CLONE3 = 435
 _CLONE = (56, 220)
 _NEW_NAMESPACES = 0x7E020080
 """CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
+
+_SOCKET = (41, 198)
+_SOCKET_FAMILIES = (1, 2, 10, 16)
+"""AF_UNIX, AF_INET, AF_INET6, AF_NETLINK. Not all others know namespaces: AF_VSOCK reaches a virtual machine's host."""
 
 _LOAD, _JUMP_EQUAL, _JUMP_SET, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 _NUMBER, _ARCH, _FIRST_ARGUMENT = 0, 4, 16
@@ -111,10 +122,22 @@ def build_filter(machine: str = "") -> bytes | None:
         if number is not None:
             program += [_instruction(_JUMP_EQUAL, number, 0, 1), _refuse(errno.EPERM)]
     program += [
-        _instruction(_JUMP_EQUAL, _CLONE[column], 0, 3),
+        _instruction(_JUMP_EQUAL, _CLONE[column], 0, 4),
         _instruction(_LOAD, _FIRST_ARGUMENT),
         _instruction(_JUMP_SET, _NEW_NAMESPACES, 0, 1),
         _refuse(errno.EPERM),
+        _instruction(_RETURN, _ALLOW),
+    ]
+    # The jump past an address family: over the refusal after the last.
+    families = [
+        _instruction(_JUMP_EQUAL, family, len(_SOCKET_FAMILIES) - number)
+        for number, family in enumerate(_SOCKET_FAMILIES)
+    ]
+    program += [
+        _instruction(_JUMP_EQUAL, _SOCKET[column], 0, 2 + len(families)),
+        _instruction(_LOAD, _FIRST_ARGUMENT),
+        *families,
+        _refuse(errno.EAFNOSUPPORT),
         _instruction(_RETURN, _ALLOW),
     ]
     return b"".join(program)

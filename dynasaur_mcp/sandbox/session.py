@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import anyio
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import anyio.lowlevel
+from pydantic import ValidationError
 
 from dynasaur_mcp.errors import ArgumentsInvalid, WorkerLost
+from dynasaur_mcp.sandbox.answer import Answer, Done
 from dynasaur_mcp.sandbox.base import Worker
 from dynasaur_mcp.sandbox.wire import MAX_FRAME_BYTES, FrameError, FrameReader, encode_frame
 from dynasaur_mcp.types import Check, Ending, Image, Limits, Outcome, Problem, Schemas, Tests, WorkspaceFile
@@ -22,61 +24,11 @@ _PING_SECONDS = 2.0
 _OVERHEAD_SECONDS = 40.0
 """Beyond a request's own deadline: the worker's own patience with a fork that does not answer, twice."""
 
+_ENDINGS = frozenset(Ending)
+
 OnOutput = Callable[[str, str], None]
 """Given `stdout` or `stderr`, and the text just printed."""
 InstallPackages = Callable[[tuple[str, ...]], Awaitable[str]]
-
-
-class _File(BaseModel):
-    path: str = Field(max_length=4096)
-    size_bytes: int = Field(ge=0)
-
-
-class _Picture(BaseModel):
-    mime_type: Literal["image/png"]
-    base64: str = Field(pattern=r"^[A-Za-z0-9+/]*=*$")
-
-
-class _Schemas(BaseModel):
-    input: dict[str, Any]
-    output: dict[str, Any]
-    wraps_result: bool
-
-
-class _Done(BaseModel):
-    """A `done` frame. It comes from where user code runs: checked like any input from outside."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    ending: Literal["returned", "raised", "timeout", "memory", "output", "lost", "cancelled", "misfit", "unknown"]
-    value: Any = None
-    shown: str = ""
-    error: str = ""
-    files: list[_File] = []
-    images: list[_Picture] = []
-    defined: list[str] = []
-    misfits: list[str] = []
-    dropped_bytes: int = 0
-    in_place: bool = False
-    killed: bool = False
-    session_lost: bool = False
-    phase: str = ""
-    problems: list[str] = []
-    schemas: _Schemas | None = None
-    passed: int = 0
-    failures: list[str] = []
-
-
-class _Answer:
-    """A request's end and all it printed."""
-
-    def __init__(self) -> None:
-        self.done = _Done(ending="lost")
-        self.texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        self.started = time.monotonic()
-
-    def text(self, stream: str) -> str:
-        return "".join(self.texts[stream])
 
 
 class Session:
@@ -112,6 +64,8 @@ class Session:
                     pass
         except TimeoutError:
             raise WorkerLost(f"The worker was not ready within {READY_SECONDS:.0f} s") from None
+        except FrameError:
+            raise WorkerLost("What it said first was not for the server") from None
 
     async def run(
         self,
@@ -201,18 +155,23 @@ class Session:
 
     async def _request(
         self, request: dict[str, Any], timeout_seconds: float | None, on_output: OnOutput | None
-    ) -> _Answer:
+    ) -> Answer:
         """Send a request and read until it is done. A worker that is gone, silent or talks nonsense is killed."""
         seconds = timeout_seconds or self._limits.wall_seconds
         self._requests += 1
-        answer = _Answer()
+        answer = Answer()
         try:
             data = encode_frame({**request, "id": self._requests, "seconds": seconds})
             if len(data) > MAX_REQUEST_BYTES:
                 raise FrameError
-        except FrameError:
-            answer.done = _Done(ending="output", error="It is too large to be sent to the sandbox; use a file.")
+        except (ValueError, TypeError, RecursionError) as error:
+            answer.done = Done(ending="raised", error=f"JSON cannot hold what was to be sent: {error}.")
             return answer
+        except FrameError:
+            answer.done = Done(ending="output", error="It is too large to be sent to the sandbox; use a file.")
+            return answer
+        # Here, not in `send`: what was never sent has no answer that `_cancel` could wait for.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         try:
             with anyio.fail_after(2 * (seconds + self._limits.grace_seconds) + _OVERHEAD_SECONDS):
                 await self._worker.send(data)
@@ -222,18 +181,18 @@ class Session:
             raise
         except (WorkerLost, FrameError, ValidationError, TimeoutError):
             await self.kill()
-            answer.done = _Done(ending="lost", session_lost=True)
+            answer.done = Done(ending="lost", session_lost=True)
         finally:
             self.used_at = time.monotonic()
         return answer
 
-    async def _read_answer(self, answer: _Answer, on_output: OnOutput | None) -> None:
+    async def _read_answer(self, answer: Answer, on_output: OnOutput | None) -> None:
         while True:
             for message in self._reader.feed(await self._worker.receive()):
                 if message.get("id") != self._requests:
                     continue
                 if "done" in message:
-                    answer.done = _Done.model_validate(message["done"])
+                    answer.done = Done.model_validate(message["done"])
                     return
                 stream, text = message.get("stream"), message.get("text")
                 if stream not in answer.texts or not isinstance(text, str):
@@ -242,7 +201,7 @@ class Session:
                 if on_output:
                     on_output(stream, text)
 
-    async def _cancel(self, answer: _Answer) -> None:
+    async def _cancel(self, answer: Answer) -> None:
         """Stop the request under way; if that does not work in time, the worker."""
         with anyio.CancelScope(shield=True):
             try:
@@ -252,12 +211,13 @@ class Session:
             except (WorkerLost, FrameError, ValidationError, TimeoutError):
                 await self.kill()
 
-    def _outcome(self, answer: _Answer, timeout_seconds: float | None, what: Literal["step", "call"]) -> Outcome:
+    def _outcome(self, answer: Answer, timeout_seconds: float | None, what: Literal["step", "call"]) -> Outcome:
         done = answer.done
-        ending = Ending(done.ending)
+        # A misfit, or what it does not know, is told of calls only, and once: else user code made the frame.
+        ending = Ending(done.ending) if done.ending in _ENDINGS else Ending.LOST
         error, notes = done.error, []
         if ending not in (Ending.RETURNED, Ending.RAISED, Ending.OUTPUT):
-            how = self._ended_how(done.ending, timeout_seconds or self._limits.wall_seconds)
+            how = self._ended_how(ending, timeout_seconds or self._limits.wall_seconds)
             error = f"The {what} {how}.\n{error}".rstrip()
             if self.is_lost:
                 notes.append("The session's worker is gone, with its variables and files. The next call starts anew.")

@@ -20,13 +20,13 @@ class FrameError(Exception):
 
 
 def encode_frame(message: dict[str, Any]) -> bytes:
-    """One frame.
+    """One frame. Text that is no Unicode (lone surrogates) goes with replacement: most of what reads JSON refuses it.
 
     Raises:
         FrameError: over MAX_FRAME_BYTES.
-        ValueError, TypeError: not JSON (NaN and infinity are not).
+        ValueError, TypeError, RecursionError: not JSON (NaN and infinity are not).
     """
-    body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
+    body = json.dumps(message, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode(errors="replace")
     if len(body) > MAX_FRAME_BYTES:
         raise FrameError(f"a frame of {len(body)} bytes is over the cap of {MAX_FRAME_BYTES}")
     return _HEADER.pack(len(body)) + body

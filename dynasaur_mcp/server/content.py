@@ -93,7 +93,7 @@ def result_of_error(error: DynasaurError | str) -> CallToolResult:
 def present_call(entry: Entry, outcome: Outcome, *, promised: bool, limit: int) -> CallToolResult:
     """What calling an action gave; `promised` says that its own tool was called, whose output schema must be kept."""
     if not outcome.succeeded:
-        return result_of_error(join(describe_failure(outcome), *describe_rest(outcome, limit)))
+        return result_of_error(join(describe_failure(outcome, limit), *describe_rest(outcome, limit)))
     try:
         value = clean_value(outcome.value)
     except TooDeepError:
@@ -127,15 +127,15 @@ def present_run(run: Run, *, limit: int) -> CallToolResult:
     tail = f"(session {run.session!r}, {outcome.seconds:.2f} s)"
     rest = describe_rest(outcome, limit, where=where)
     if not outcome.succeeded:
-        return result_of_error(join(describe_failure(outcome), *rest, tail))
+        return result_of_error(join(describe_failure(outcome, limit, where), *rest, tail))
     value = section("Value", shorten(outcome.shown, limit, where))
     defined = describe_defined(outcome, run.session)
     silent = "" if value or rest or outcome.images else "Done; it printed nothing and its last line has no value."
     return CallToolResult(content=blocks(join(silent, value, *rest, defined, tail), outcome.images))
 
 
-def describe_failure(outcome: Outcome) -> str:
-    error = outcome.error.strip() or f"It did not return: {outcome.ending.value}."
+def describe_failure(outcome: Outcome, limit: int, where: str = "") -> str:
+    error = shorten(outcome.error.strip(), limit, where) or f"It did not return: {outcome.ending.value}."
     return section("Error", error) if outcome.ending is Ending.RAISED else error
 
 
@@ -168,12 +168,16 @@ def describe_defined(outcome: Outcome, session: str) -> str:
 def present_definition(definition: Definition, *, listed: bool) -> CallToolResult:
     """How a definition ended; `listed` says that the action is in the tool list now."""
     entry = definition.entry
-    verb = "Replaced" if definition.replaced else "Kept"
+    before = definition.before
+    verb = "Kept" if before is None else "Replaced" if before.version != entry.version else "Unchanged"
     lines = [f"{verb} {entry.name!r}: v{entry.version}, {entry.tests}, {describe_standing(entry, listed=listed)}."]
     example = ", ".join(f"{json.dumps(p.name)}: …" for p in entry.action.parameters if p.default is None)
     by_name = f"execute_action(name={entry.name!r}, arguments={{{example}}})"
-    lines.append(f"Call it: {'tool ' + repr(entry.name) + ', or ' if listed else ''}{by_name}")
-    lines.append(f"In run_python: from actions import {entry.name}")
+    if entry.status is not Status.DISABLED:
+        lines.append(f"Call it: {'tool ' + repr(entry.name) + ', or ' if listed else ''}{by_name}")
+        lines.append(f"In run_python: from actions import {entry.name}")
+    if listed and before and before.schemas and entry.schemas and before.schemas.output != entry.schemas.output:
+        lines.append("It returns another type now: until the tool list is read again, call it by execute_action.")
     if entry.schemas is not None:
         lines.append(f"Arguments: {json.dumps(entry.input_schema, ensure_ascii=False)}")
         lines.append(f"Returns: {json.dumps(entry.schemas.output, ensure_ascii=False)}")
@@ -188,6 +192,8 @@ def describe_standing(entry: Entry, *, listed: bool) -> str:
         return "now a tool"
     if entry.status is Status.ACTIVE:
         return "active, not in the tool list (its budget or policy leaves it out)"
+    if entry.status is Status.DISABLED:
+        return "disabled. manage_action(op='enable') makes it callable again"
     if entry.tests.total:
         return "a draft until a person approves it: callable, not a tool"
     return "a draft: callable, not a tool. A >>> example in its docstring makes it one"
@@ -197,10 +203,17 @@ def present_matches(found: Found, *, full: bool) -> CallToolResult:
     """Search results, best first."""
     if not found.matches:
         return result_of_text(
-            (f"None of {count(found.total, 'action')} fits (searched by {found.used}). " if found.total else NO_ACTIONS)
+            (
+                f"None of {count(found.searched, 'action')} fits (searched by {found.used}). "
+                if found.searched
+                else NO_ACTIONS
+            )
             + "Write it: try it with run_python, keep it with define_action."
         )
-    head = f"{len(found.matches)} of {count(found.total, 'action')} (searched by {found.used})"
+    head = (
+        f"{len(found.matches)} of {found.total:,} that fit, best first "
+        f"(searched {count(found.searched, 'action')} by {found.used})"
+    )
     matches = [describe_match(match, full=full) for match in found.matches]
     return result_of_text(join(head, *matches))
 

@@ -31,7 +31,7 @@ from mcp_types import (
 
 from dynasaur_mcp import __version__
 from dynasaur_mcp.define import define_action
-from dynasaur_mcp.errors import ActionError, ActionNotFound, LibraryError, SandboxError
+from dynasaur_mcp.errors import ActionBroken, ActionError, ActionNotFound, LibraryError, SandboxError
 from dynasaur_mcp.execute import execute_action
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import Store
@@ -149,7 +149,7 @@ class Handlers:
         try:
             return await self._route(ctx, params.name, params.arguments or {})
         except ActionError as error:
-            return content.result_of_error(error)
+            return content.result_of_error(content.shorten(str(error), self.output_characters, ""))
         except (SandboxError, LibraryError) as error:
             logger.error("%s: %s (%r)", params.name, error, error.__cause__)
             return content.result_of_error(content.first_line(error))
@@ -174,6 +174,8 @@ class Handlers:
                 return await self._check(ctx, read_arguments(CheckRun, name, arguments))
         try:
             return await self._execute(ctx, name, arguments, None, promised=True)
+        except ActionBroken:
+            raise
         except ActionNotFound:
             raise self._tool_not_found(name) from None
 
@@ -212,7 +214,6 @@ class Handlers:
             require_approval=self.require_approval,
             changed=partial(self._announce, ctx),
         )
-        await self.announcer.hold(ctx)
         return content.present_definition(definition, listed=self.listing.shows(definition.entry.name))
 
     async def _manage(self, ctx: Context, given: ManageAction) -> CallToolResult:
@@ -227,7 +228,6 @@ class Handlers:
             require_approval=self.require_approval,
             changed=partial(self._announce, ctx),
         )
-        await self.announcer.hold(ctx)
         return content.result_of_text(
             content.shorten(text, self.output_characters, f"; the source: resource dynasaur://actions/{given.name}")
         )
@@ -241,7 +241,9 @@ class Handlers:
         return content.present_call(execution.entry, execution.outcome, promised=promised, limit=self.output_characters)
 
     async def _announce(self, ctx: Context, change: LibraryChanged) -> None:
+        """Tell everyone, and hold what is under way until its own client has re-listed."""
         await self.announcer.publish(change, ctx)
+        await self.announcer.hold(ctx)
 
     def _tool_not_found(self, name: str) -> ActionNotFound:
         known = [entry.name for entry in self.store.entries() if entry.status is not Status.DISABLED]
@@ -256,6 +258,4 @@ class Handlers:
         return resources.list_templates()
 
     async def read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        return await resources.read_resource(
-            params.uri, store=self.store, runs=self.runs, principal=self.principal_of(ctx)
-        )
+        return resources.read_resource(params.uri, store=self.store, runs=self.runs, principal=self.principal_of(ctx))

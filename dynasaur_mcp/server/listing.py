@@ -49,7 +49,11 @@ def is_publishable(tool: Tool) -> bool:
 
 def publish(entry: Entry) -> Tool | None:
     """The entry's tool, or None where it would spoil the list."""
-    tool = describe_action(entry)
+    try:
+        tool = describe_action(entry)
+    except RecursionError:
+        logger.warning("Action %r is left out of the tool list: its schemas are nested too deep", entry.name)
+        return None
     return tool if is_publishable(tool) else None
 
 

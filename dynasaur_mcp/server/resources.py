@@ -22,7 +22,7 @@ from dynasaur_mcp.types import Status
 
 if TYPE_CHECKING:
     from dynasaur_mcp.library.store import Store
-    from dynasaur_mcp.runs import Runs
+    from dynasaur_mcp.runs import Run, Runs
 
 PAGE_RESOURCES = 500
 _URI = re.compile(r"dynasaur://(?:actions/(?P<action>[a-z0-9_]{1,40})|runs/(?P<run>[A-Za-z0-9_-]{1,64})/output)")
@@ -63,7 +63,7 @@ def list_actions(store: Store, cursor: str | None) -> ListResourcesResult:
     return ListResourcesResult(resources=resources, next_cursor=page[-1].name if rest else None)
 
 
-async def read_resource(uri: str, *, store: Store, runs: Runs, principal: str) -> ReadResourceResult:
+def read_resource(uri: str, *, store: Store, runs: Runs, principal: str) -> ReadResourceResult:
     """The text behind a URI.
 
     Raises:
@@ -75,7 +75,7 @@ async def read_resource(uri: str, *, store: Store, runs: Runs, principal: str) -
             raise MCPError(INVALID_PARAMS, "No such resource", {"uri": clean_line(uri, 200)})
         if match["action"] is not None:
             return contents(uri, "text/x-python", store.get(match["action"]).action.source)
-        return contents(uri, "text/plain", await full_output(match["run"], runs, principal))
+        return contents(uri, "text/plain", full_output(runs.find(match["run"], principal)))
     except ActionError as error:
         raise MCPError(INVALID_PARAMS, str(error), {"uri": uri}) from None
 
@@ -84,16 +84,16 @@ def contents(uri: str, mime_type: str, text: str) -> ReadResourceResult:
     return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=mime_type, text=text)])
 
 
-async def full_output(run_id: str, runs: Runs, principal: str) -> str:
+def full_output(run: Run) -> str:
     """All a run printed and gave, as far as it was kept."""
-    run = await runs.check(run_id, principal=principal, wait_seconds=0, cancel=False)
-    if run.outcome is None:
-        return clean_text(run.output)
+    outcome = run.outcome
+    if outcome is None:
+        return clean_text(run.output) if run.error is None else "It could not be run. check_run says why."
     return clean_text(
         join(
-            section("Value", run.outcome.shown),
-            section("Printed", run.full_text("stdout")),
-            section("Printed to stderr", run.full_text("stderr")),
-            section("Error", run.outcome.error),
+            section("Value", outcome.shown),
+            section("Printed", outcome.stdout),
+            section("Printed to stderr", outcome.stderr),
+            section("Error", outcome.error),
         )
     )

@@ -7,6 +7,8 @@ characters of JSON.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mcp_types import Tool, ToolAnnotations
 
 from dynasaur_mcp.server.arguments import (
@@ -22,6 +24,7 @@ from dynasaur_mcp.server.content import clean_line
 from dynasaur_mcp.types import JSON, Entry
 
 DESCRIPTION_CHARACTERS = 1000
+PARAMETER_CHARACTERS = 300
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 ADDS = ToolAnnotations(destructive_hint=False, open_world_hint=False)
 """Code too: it can change nothing but its own session's workspace."""
@@ -121,8 +124,8 @@ def describe_action(entry: Entry) -> Tool:
         name=entry.name,
         title=title_of(entry.name),
         description=f"{text}\n(Action v{entry.version}, {entry.tests}, by {author})",
-        input_schema=entry.input_schema,
-        output_schema=dict(entry.schemas.output),
+        input_schema=clean_descriptions(entry.input_schema),
+        output_schema=clean_descriptions(entry.schemas.output),
         annotations=ADDS,
         _meta={
             "dynasaur/version": entry.version,
@@ -130,6 +133,20 @@ def describe_action(entry: Entry) -> Tool:
             "dynasaur/author": author,
         },
     )
+
+
+def clean_descriptions(schema: JSON) -> JSON:
+    """A schema whose descriptions are short and printable: they too are text by a model for later models."""
+    if isinstance(schema, list):
+        return [clean_descriptions(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: clean_line(value, PARAMETER_CHARACTERS)
+        if key == "description" and isinstance(value, str)
+        else clean_descriptions(value)
+        for key, value in schema.items()
+    }
 
 
 def printable(line: str) -> str:

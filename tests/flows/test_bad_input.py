@@ -151,4 +151,5 @@ async def test_broken_file_is_left_alone_and_the_rest_is_served(open_client: Ope
     (library / "broken.py").write_bytes(b"\xff\xfe def")
     async with open_client() as model:
         assert "15" in await model.text("execute_action", name="triple", arguments={"value": 5})
+        assert "0xff is not UTF-8" in await model.error("manage_action", name="broken", op="show")
         assert (library / "broken.py").exists()

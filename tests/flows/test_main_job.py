@@ -68,7 +68,7 @@ async def test_client_defines_finds_composes_and_runs_actions(open_client: OpenC
     async with open_client(sandbox, mode) as model:
         found = await model.text("search_actions", query="average of numbers")
         assert "mean_of(values: list[float]) -> float" in found
-        assert "searched by words" in found
+        assert "(searched 2 actions by words" in found
         assert "2.0" in await model.text("execute_action", name="mean_of", arguments={"values": [1, 3]})
 
 

@@ -119,6 +119,11 @@ async def test_nothing_becomes_active_by_itself_where_a_person_has_to_approve(st
     await manage("add", "disable")
     await manage("add", "enable", require_approval=True)
     assert store.get("add").status is Status.DRAFT
+    # Neither by way of an old version: whether anyone approved that one is no longer known.
+    await manage("add", "disable")
+    put(store, write_source("add", "Second."), 1, status=Status.DRAFT)
+    await manage("add", "rollback", 1, require_approval=True)
+    assert store.get("add").status is Status.DRAFT
 
 
 async def test_deleting_or_disabling_names_those_who_use_it(store: FileStore, manage: Manage) -> None:

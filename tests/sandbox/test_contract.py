@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import anyio
 import pytest
 
@@ -559,3 +561,180 @@ async def test_requirements_are_installed_once_and_seen_by_a_running_session(ope
         outcome = await session.call("version", {"version": source}, ("six==1.17.0",), {})
         assert outcome.value == "1.17.0", outcome
         assert (await session.run("import six; six.__version__", {}, ("six==1.17.0",))).shown == "'1.17.0'"
+
+
+FAKE_DONE = """
+import gc, json, socket, struct
+def finish(**done):
+    body = json.dumps({"done": done}).encode()
+    for thing in gc.get_objects():
+        if isinstance(thing, socket.socket) and thing.fileno() >= 0:
+            thing.sendall(struct.pack(">I", len(body)) + body)
+"""
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        "ending='misfit'",
+        "ending='unknown'",
+        "ending='returned', value=float('nan')",
+        "ending='x', a='y' * (16 * 2**20 - 60)",
+    ],
+    ids=["misfit", "unknown", "not a number", "at the cap"],
+)
+async def test_false_result_ends_its_own_step_only(open_sandbox: OpenPool, done: str) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1")
+        outcome = await run(session, f"{FAKE_DONE}\nfinish({done})")
+        assert outcome.ending is Ending.LOST
+        assert not session.is_lost
+
+
+async def test_interpreter_that_names_an_impossible_child_costs_its_session_only(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "import os\nopen('kept', 'w').close()\nos.fork = lambda: 2**32 - 1")
+        assert (await run(session, "1")).ending is Ending.LOST
+        assert await shown(session, "import os; os.listdir()") == "['kept']"
+
+
+@pytest.mark.parametrize("code", ["raise ValueError('\\ud800')", "raise ModuleNotFoundError('no', name=5)"])
+async def test_odd_exception_is_told_like_any_other(open_sandbox: OpenPool, code: str) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await run(session, code)
+        assert outcome.ending is Ending.RAISED
+        assert "Error" in outcome.error.encode().decode()
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.stdout.close()", "import os; os.close(0); os.close(1); os.close(2)"])
+async def test_step_that_closes_its_streams_leaves_a_session_that_works(open_sandbox: OpenPool, code: str) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1\n" + code)
+        assert await shown(session, "x") == "1"
+        assert (await run(session, "import os; os.write(1, b'out'); os.write(2, b'err')")).stdout == "out"
+
+
+async def test_timer_of_a_step_ends_with_it(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1\nimport signal\nsignal.setitimer(signal.ITIMER_REAL, 3600)")
+        # A step runs in a fork, and forks have no timers: only the interpreter itself, in place, shows what it has.
+        await run(session, "import threading\nstop = threading.Event()\nthreading.Thread(target=stop.wait).start()")
+        await run(session, "signal.setitimer(signal.ITIMER_REAL, 3600)")
+        assert await shown(session, "signal.getitimer(signal.ITIMER_REAL)") == "(0.0, 0.0)"
+
+
+async def test_processes_that_a_step_stopped_go_on_after_it(open_sandbox: OpenPool) -> None:
+    code = """
+import os, signal
+for pid in map(int, filter(str.isdigit, os.listdir('/proc'))):
+    if pid not in (1, os.getpid()): os.kill(pid, signal.SIGSTOP)
+os._exit(1)
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await call(session, "add", ADD, first=1)
+        await run(session, "x = 1")
+        await run(session, code)
+        assert await shown(session, "x") == "1"
+        assert (await call(session, "add", ADD, first=1)).value == 2
+
+
+async def test_validator_that_raises_is_an_error_of_the_call(open_sandbox: OpenPool) -> None:
+    source = (
+        "from typing import Annotated\nfrom pydantic import AfterValidator\n"
+        "def half(value: Annotated[int, AfterValidator(lambda value: value / 0)]) -> float:\n    return value\n"
+    )
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await call(session, "half", source, value=1)
+        assert outcome.ending is Ending.RAISED
+        assert outcome.error.endswith("ZeroDivisionError: division by zero")
+
+
+async def test_misfits_are_named_up_to_a_number(open_sandbox: OpenPool) -> None:
+    source = "def total(values: list[int]) -> int:\n    return sum(values)\n"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        with pytest.raises(ArgumentsInvalid) as caught:
+            await call(session, "total", source, values=["x"] * 1020)
+        assert len(caught.value.problems) == 21
+        assert str(caught.value.problems[-1]) == "and 1,000 more"
+
+
+@pytest.mark.parametrize("value", [float("nan"), 10**5000, {1}], ids=["not a number", "too many digits", "a set"])
+async def test_argument_that_is_no_json_is_an_error_that_says_so(open_sandbox: OpenPool, value: object) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await call(session, "add", ADD, first=value)
+        assert outcome.ending is Ending.RAISED
+        assert "JSON cannot hold" in outcome.error
+
+
+async def test_number_of_too_many_digits_is_an_error_also_when_the_action_allowed_them(open_sandbox: OpenPool) -> None:
+    source = "import sys\ndef big() -> int:\n    sys.set_int_max_str_digits(0)\n    return 10**100_000\n"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await call(session, "big", source)
+        assert outcome.ending is Ending.RAISED
+        assert "JSON cannot hold" in outcome.error
+
+
+async def test_shared_memory_counts_as_memory(open_sandbox: OpenPool) -> None:
+    code = "import mmap\nblock = mmap.mmap(-1, 600 << 20)\nwhile True:\n    block[::4096] = bytes(len(block) // 4096)"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1")
+        assert (await run(session, code)).ending is Ending.MEMORY
+        assert await shown(session, "x") == "1"
+
+
+async def test_step_that_outgrows_memory_by_changing_what_it_shares_loses_nothing(open_sandbox: OpenPool) -> None:
+    fill = "state[::4096] = b'{}' * len(state[::4096])"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "state = bytearray(150 << 20)\n" + fill.format(1))
+        assert (await run(session, fill.format(2) + "\nwhile True: pass")).ending is Ending.MEMORY
+        assert await shown(session, "state[0]") == str(ord("1"))
+
+
+async def test_request_cancelled_before_it_is_sent_costs_nothing(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1")
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await run(session, "x = 2")
+        assert not session.is_lost
+        assert await shown(session, "x") == "1"
+
+
+async def test_caller_who_gives_up_waiting_takes_no_seat(open_sandbox: OpenPool) -> None:
+    async with open_sandbox(sessions=1) as pool:
+        async with anyio.create_task_group() as tasks, pool.session("me") as session:
+            giving_up = anyio.CancelScope()
+
+            async def wait() -> None:
+                with giving_up:
+                    async with pool.session("me"):
+                        pass
+
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            await session.kill()
+            giving_up.cancel()
+        assert pool.session_names("me") == []
+        async with pool.session("you") as session:
+            assert await shown(session, "1") == "1"
+
+
+async def test_workers_started_together_leave_the_server_all_its_processors(open_sandbox: OpenPool) -> None:
+    before = os.sched_getaffinity(0)
+    async with open_sandbox() as pool:
+
+        async def use(name: str) -> None:
+            async with pool.session("me", name):
+                pass
+
+        async with anyio.create_task_group() as tasks:
+            for name in ("a", "b", "c"):
+                tasks.start_soon(use, name)
+    assert os.sched_getaffinity(0) == before
+
+
+async def test_more_actions_than_memory_holds_can_be_called_one_after_another(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        for number in range(40):
+            source = f"def give_{number}() -> int:\n    return {number}\n"
+            assert (await call(session, f"give_{number}", source)).value == number

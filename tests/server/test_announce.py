@@ -146,6 +146,21 @@ async def test_client_that_stops_relisting_is_waited_for_once(
 
 
 @OPENERS
+async def test_request_that_changes_nothing_is_not_held(
+    serve: Serve, keep: Keep, open_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep("add")
+    async with serve() as (server, announcer), open_client(server) as listener:
+        await listener.client.call_tool("manage_action", {"name": "add", "op": "pin"})
+        await listener.wait()
+        listener._relists = False
+        await announcer.publish(LibraryChanged(2, ("add",)))
+        monkeypatch.setattr(announce, "HOLD_SECONDS", 60.0)
+        with anyio.fail_after(5):
+            await listener.client.call_tool("manage_action", {"name": "add", "op": "show"})
+
+
+@OPENERS
 async def test_client_that_left_is_forgotten(serve: Serve, open_client: Any) -> None:
     async with serve() as (server, announcer):
         async with open_client(server):

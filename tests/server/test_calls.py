@@ -13,8 +13,10 @@ import anyio
 import pytest
 from mcp.client import Client
 from mcp.client._memory import InMemoryTransport
+from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent, TextResourceContents
 
+from dynasaur_mcp import runs as runs_module
 from dynasaur_mcp.errors import SandboxUnavailable
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import FileStore
@@ -185,3 +187,112 @@ async def test_hostile_output_leaves_the_connection_as_it_was(open_client: Calla
     async with open_client() as client:
         await client.call_tool("run_python", {"code": code})
         assert text_of(await client.call_tool("run_python", {"code": "1 + 1"})).startswith("Value:\n2")
+
+
+TWIN = '''\
+def {name}(first: int, second: int) -> {returns}:
+    """{text}
+
+    >>> {name}(2, 3)
+    {result}
+    """
+    return {body}
+'''
+
+
+def write_twin(
+    name: str,
+    text: str = "Add two whole numbers.",
+    returns: str = "int",
+    body: str = "first + second",
+    result: str = "5",
+) -> dict[str, str]:
+    return {"source": TWIN.format(name=name, text=text, returns=returns, body=body, result=result)}
+
+
+async def test_same_function_under_another_name_is_shown_as_similar(open_client: Callable[..., Any]) -> None:
+    async with open_client() as client:
+        await client.call_tool("define_action", write_twin("add"))
+        similar = text_of(await client.call_tool("define_action", write_twin("sum_of_ints")))
+        assert "Similar actions" in similar
+        assert "- add(first: int, second: int) -> int" in similar
+        other = write_twin("describe", "Describe the weather of a city.")
+        assert "Similar actions" not in text_of(await client.call_tool("define_action", other))
+
+
+async def test_draft_defined_again_with_the_same_source_is_tested_again_and_no_new_version(
+    open_client: Callable[..., Any], store: FileStore
+) -> None:
+    async with open_client(require_approval=True) as client:
+        await client.call_tool("define_action", write_twin("add"))
+        again = text_of(await client.call_tool("define_action", write_twin("add")))
+        assert again.startswith("Unchanged 'add': v1, 1/1 tests, a draft until a person approves it")
+        assert len(store.history("add")) == 1
+
+
+async def test_action_that_cannot_be_imported_is_said_to_be_disabled_or_unknown(
+    open_client: Callable[..., Any],
+) -> None:
+    async with open_client() as client:
+        await client.call_tool("define_action", write_twin("add"))
+        top = {"source": "from actions import add\n" + write_twin("top", body="add(first, second)")["source"]}
+        assert not (await client.call_tool("define_action", top)).is_error
+        await client.call_tool("manage_action", {"name": "add", "op": "disable"})
+        why = "'add' is disabled. manage_action(name='add', op='enable') makes it callable again."
+        call = await client.call_tool("top", {"first": 1, "second": 2})
+        assert call.is_error
+        assert why in text_of(call)
+        assert why in text_of(await client.call_tool("run_python", {"code": "from actions import add"}))
+        assert "Did you mean 'top'" in text_of(await client.call_tool("run_python", {"code": "import actions.topp"}))
+
+
+async def test_actions_that_would_import_each_other_are_told_of_the_circle(open_client: Callable[..., Any]) -> None:
+    async with open_client() as client:
+        await client.call_tool("define_action", write_twin("add"))
+        top = {"source": "from actions import add\n" + write_twin("top", body="add(first, second)")["source"]}
+        await client.call_tool("define_action", top)
+        circle = {"source": "from actions import top\n" + write_twin("add")["source"], "replaces": "add"}
+        refused = await client.call_tool("define_action", circle)
+        assert refused.is_error
+        assert "'top' in turn uses 'add'" in text_of(refused)
+        called = await client.call_tool("top", {"first": 1, "second": 2})
+        assert called.structured_content == {"result": 3}
+
+
+async def test_new_version_that_returns_another_type_says_how_to_call_it(open_client: Callable[..., Any]) -> None:
+    async with open_client() as client:
+        await client.call_tool("define_action", write_twin("add"))
+        text = write_twin("add", returns="str", body="str(first + second)", result="'5'")
+        replaced = text_of(await client.call_tool("define_action", {**text, "replaces": "add"}))
+        assert "It returns another type now: until the tool list is read again, call it by execute_action." in replaced
+        same = write_twin("add", returns="str", body="f'{first + second}'", result="'5'")
+        replaced = text_of(await client.call_tool("define_action", {**same, "replaces": "add"}))
+        assert "another type" not in replaced
+
+
+async def test_errors_are_shown_head_and_tail_like_any_text(open_client: Callable[..., Any]) -> None:
+    async with open_client(output_characters=500) as client:
+        raised = text_of(await client.call_tool("run_python", {"code": "raise ValueError('x' * 100_000)"}))
+        refused = text_of(await client.call_tool("define_action", write_twin("add", body="'x' * 100_000")))
+        for text in (raised, refused):
+            assert len(text) < 1000
+            assert "characters left out" in text
+        assert "Traceback" in raised
+        assert "Expected:" in refused
+
+
+async def test_kept_outputs_have_a_common_limit_and_the_oldest_goes_first(
+    open_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs_module, "KEPT_CHARACTERS", 1500)
+
+    def uri_of(result: CallToolResult) -> str:
+        return text_of(result).split("resource ")[1].split(" ")[0]
+
+    async with open_client(output_characters=500) as client:
+        first = uri_of(await client.call_tool("run_python", {"code": "print('x' * 1000)"}))
+        await client.read_resource(first)
+        second = uri_of(await client.call_tool("run_python", {"code": "print('y' * 1000)"}))
+        await client.read_resource(second)
+        with pytest.raises(MCPError, match="old runs are forgotten"):
+            await client.read_resource(first)

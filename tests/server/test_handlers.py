@@ -14,7 +14,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent, TextResourceContents
 
 from dynasaur_mcp.library.store import FileStore
-from dynasaur_mcp.types import META_TOOLS
+from dynasaur_mcp.types import META_TOOLS, Status
 
 pytestmark = pytest.mark.anyio
 ERAS = pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
@@ -171,7 +171,7 @@ async def test_search_shows_signature_record_and_example(serve: Serve, keep: Kee
     async with serve() as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
         result = await client.call_tool("search_actions", {"query": "add numbers"})
         text = text_of(result)
-        assert text.startswith("1 of 1 action (searched by words")
+        assert text.startswith("1 of 1 that fit, best first (searched 1 action by words)")
         assert "add_numbers(first: int, second: int=1) -> int" in text.replace(" = ", "=")
         assert "v1, 1/1 tests" in text
         assert "Example: add_numbers(2, 3)" in text
@@ -197,3 +197,52 @@ async def test_source_of_an_action_is_a_resource(serve: Serve, keep: Keep, era: 
         for missing in ("dynasaur://actions/ad", "dynasaur://runs/nope/output", "dynasaur://../etc/passwd"):
             with pytest.raises(MCPError):
                 await client.read_resource(missing)
+
+
+async def test_search_without_a_match_says_of_how_many_actions_none_fits(serve: Serve, keep: Keep) -> None:
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
+        empty = text_of(await client.call_tool("search_actions", {"query": "send an email"}))
+        assert empty.startswith("The library has no actions yet.")
+        keep("add")
+        keep("plus")
+        none = text_of(await client.call_tool("search_actions", {"query": "send an email"}))
+        assert none.startswith("None of 2 actions fits (searched by words).")
+
+
+async def test_defining_a_disabled_action_again_says_that_it_is_disabled(
+    serve: Serve, keep: Keep, store: FileStore
+) -> None:
+    entry = keep("add")
+    store.set_status("add", Status.DISABLED)
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
+        text = text_of(await client.call_tool("define_action", {"source": entry.action.source}))
+        assert text.startswith("Unchanged 'add': v1, 1/1 tests, disabled. manage_action(op='enable')")
+        assert "Call it" not in text
+
+
+@ERAS
+async def test_resource_of_a_run_that_could_not_be_run_says_so(serve: Serve, era: str) -> None:
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
+        started = text_of(await client.call_tool("run_python", {"code": "1", "background": True}))
+        run = started.split("run '")[1].split("'")[0]
+        ended = await client.call_tool("check_run", {"run": run, "wait_seconds": 5})
+        assert ended.is_error
+        assert text_of(ended) == "No sandbox here: install Docker or bubblewrap."
+        (content,) = (await client.read_resource(f"dynasaur://runs/{run}/output")).contents
+        assert isinstance(content, TextResourceContents)
+        assert content.text == "It could not be run. check_run says why."
+
+
+async def test_broken_file_is_named_to_whoever_asks_for_its_action(serve: Serve, store: FileStore) -> None:
+    (store._folder / "broken.py").write_text("def broken(:\n")
+    store.refresh()
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
+        for tool, arguments in (
+            ("broken", {}),
+            ("execute_action", {"name": "broken", "arguments": {}}),
+            ("manage_action", {"name": "broken", "op": "show"}),
+        ):
+            result = await client.call_tool(tool, arguments)
+            assert result.is_error
+            assert "The file of 'broken' in the library is no action now." in text_of(result)
+            assert "- line 1: does not parse" in text_of(result)

@@ -101,7 +101,7 @@ def test_action_that_no_worker_has_checked_is_no_tool(store: FileStore, keep: Ca
     [
         {"type": "string"},
         {"type": "object", "properties": 5},
-        {"type": "object", "properties": {}, "description": "\ud800"},
+        {"type": "object", "properties": {}, "$comment": "\ud800"},
     ],
 )
 def test_bad_tool_is_left_out_with_one_log_line(
@@ -170,3 +170,20 @@ def test_arguments_sent_as_a_string_of_json_are_read() -> None:
 def test_session_has_a_plain_name(name: str) -> None:
     with pytest.raises(ArgumentsInvalid, match="session: name a session with lower-case letters"):
         read_arguments(ExecuteAction, "execute_action", {"name": "add", "session": name})
+
+
+def test_descriptions_of_parameters_are_short_and_printable(make_entry: Callable[..., Any]) -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "description": {"type": "string", "description": "\u202eodd\x07 " + "long " * 100},
+            "second": {"type": "array", "items": {"type": "string", "description": "\x1b[31mred"}},
+        },
+    }
+    tool = describe_action(make_entry(schemas=Schemas(schema, schema, wraps_result=False)))
+    for made in (tool.input_schema, tool.output_schema):
+        assert made is not None
+        said = made["properties"]["description"]["description"]
+        assert said.startswith("odd long")
+        assert len(said) <= 300
+        assert made["properties"]["second"]["items"]["description"] == "[31mred"

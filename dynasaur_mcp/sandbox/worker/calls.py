@@ -9,6 +9,7 @@ import gc
 import importlib
 import inspect
 import json
+import sys
 from typing import Any
 
 from dynasaur_mcp.sandbox.worker.forker import Channel
@@ -54,6 +55,8 @@ def call_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
             import asyncio
 
             value = asyncio.run(value)
+        # The action may have raised it for its own work; no reader of the frame has.
+        sys.set_int_max_str_digits(sys.int_info.default_max_str_digits)
         value = _loaded.dump_result(value)
         if (size := len(json.dumps(value))) > MAX_VALUE_BYTES:
             limit = f"It returned {size:,} bytes; at most {MAX_VALUE_BYTES:,} can be carried back."

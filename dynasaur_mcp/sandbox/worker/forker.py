@@ -10,7 +10,7 @@ Forking is only sound with one OS thread. A process with more runs the job itsel
 0 where it was to fork ahead.
 
 These processes cannot be read by others of their uid, so that no action sees another's memory or a session's. A job can
-be, and a session is told to SHOW itself while its step runs, for the supervisor's count of memory.
+be, and a session is told to SHOW itself while its step runs, for the supervisor's count of memory; it answers to HIDE.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
-from dynasaur_mcp.sandbox.worker.harden import set_readable
+from dynasaur_mcp.sandbox.worker.harden import set_expendable, set_readable
+from dynasaur_mcp.sandbox.worker.problems import describe_exception
 
 Job = Callable[["Channel", dict[str, Any]], dict[str, Any]]
 """Runs one job, given its channel and its frame, and returns what the `done` frame says."""
@@ -59,6 +60,8 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job]) -> None:
         byte, descriptors, _, _ = socket.recv_fds(control, 1, _DESCRIPTORS)
         if byte in (SHOW, HIDE):
             set_readable(byte == SHOW)
+            if byte == HIDE:
+                control.sendall(HIDE)
             continue
         if not byte or len(descriptors) != _DESCRIPTORS:
             os._exit(0)
@@ -82,6 +85,8 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job]) -> None:
         channel = Channel(control)
         message = channel.receive()
         set_readable(True)
+        # Out of memory, the kernel is to end the job, not the session that it is to go back to.
+        set_expendable(not in_place)
         _run_job(channel, message, descriptors[1:], jobs[message["op"]], randomness, in_place)
         if not (message.get("keep") or in_place):
             os._exit(0)
@@ -104,22 +109,34 @@ def _run_job(
     elif "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    done = job(channel, message)
+    try:
+        done = job(channel, message)
+    except BaseException as error:  # boundary: user code that runs where a job does not look for it
+        done = {"ending": "raised", "error": describe_exception(error)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _flush()
     if message.get("keep") or in_place:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        os.close(null)
+        _settle()
+        set_expendable(False)
         set_readable(False)
     done["in_place"] = in_place
     channel.send({"done": done})
 
 
+def _settle() -> None:
+    """Of a process that lives on: no timer is left to end it, and no later descriptor gets a standard one's number."""
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(timer, 0)
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    if null > 2:
+        os.close(null)
+
+
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # boundary: user code may have replaced or closed it
+        with contextlib.suppress(BaseException):  # boundary: user code may have replaced or closed it
             stream.flush()
 
 

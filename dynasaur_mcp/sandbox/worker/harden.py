@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -12,6 +13,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _libc = ctypes.CDLL(None, use_errno=True)
+with open("/proc/self/oom_score_adj") as _file:
+    _usual_expendability = int(_file.read())
 
 
 def harden_supervisor(limits: dict[str, Any]) -> None:
@@ -36,6 +39,13 @@ def harden_supervisor(limits: dict[str, Any]) -> None:
 def set_readable(readable: bool) -> None:
     """Whether other processes of this uid may read and trace this one (PR_SET_DUMPABLE)."""
     _control(_PR_SET_DUMPABLE, int(readable))
+
+
+def set_expendable(expendable: bool) -> None:
+    """Whether this process is what the kernel ends first when memory is out. It must be readable at the time."""
+    # gVisor and odd kernels do without.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000" if expendable else str(_usual_expendability))
 
 
 def limit_memory(memory_bytes: int) -> None:

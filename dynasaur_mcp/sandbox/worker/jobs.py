@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import os
 import select
@@ -12,8 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dynasaur_mcp.sandbox.wire import FrameError, FrameReader, encode_frame
+from dynasaur_mcp.sandbox.wire import MAX_FRAME_BYTES, FrameError, FrameReader, encode_frame
 from dynasaur_mcp.sandbox.worker.forker import FORK, FORK_AHEAD, HIDE, SHOW
+from dynasaur_mcp.sandbox.worker.printed import Printed
 from dynasaur_mcp.sandbox.worker.usage import count_oom_kills
 
 FORK_SECONDS = 15.0
@@ -53,8 +53,16 @@ class Forker:
         return self._tell(SHOW)
 
     def hide(self) -> bool:
-        """Make it unreadable again, after a step that was rolled back; whether it still listens."""
-        return self._tell(HIDE)
+        """Make it unreadable again, after a step that was rolled back; whether it still lives.
+
+        It answers, as a process looks alive for a while after the step has killed it.
+        """
+        self.signal(signal.SIGCONT)  # the step may have stopped it
+        try:
+            self.control.settimeout(FORK_SECONDS)
+            return self._tell(HIDE) and self.control.recv(1) == HIDE
+        except OSError:
+            return False
 
     def _tell(self, order: bytes) -> bool:
         try:
@@ -98,7 +106,7 @@ class Forker:
                 if pid <= 1 or (pid in reserved and pid != self.pid):
                     raise LostError("its interpreter gave a false answer")
                 job = Job(Forker(pid, ours), [read for read, _ in pipes], in_place=pid == self.pid)
-        except OSError:
+        except (OSError, OverflowError):
             raise LostError("its interpreter did not answer") from None
         finally:
             theirs.close()
@@ -159,7 +167,7 @@ class Job:
         """Carry output and wait for the end: its own, or at the limits' hands."""
         oom_kills = count_oom_kills()
         stop = _Stop(self.forker, time.monotonic() + seconds, grace_seconds)
-        printed = {stream: _Printed(output_bytes) for stream in _STREAMS}
+        printed = {stream: Printed(output_bytes) for stream in _STREAMS}
         poll = select.poll()
         names = {descriptor: stream for stream, descriptor in self._output.items()}
         for descriptor in (*names, requests):
@@ -209,7 +217,7 @@ class Job:
         self.done["dropped_bytes"] = dropped_bytes
 
     def _carry(
-        self, stream: str, printed: dict[str, _Printed], on_output: Callable[[str, str], None], poll: select.poll
+        self, stream: str, printed: dict[str, Printed], on_output: Callable[[str, str], None], poll: select.poll
     ) -> bool:
         """Pass on what was printed; whether there may be more."""
         descriptor = self._output[stream]
@@ -240,13 +248,21 @@ class Job:
                     return
                 for message in self._reader.feed(data):
                     if isinstance(message.get("done"), dict) and isinstance(message["done"].get("ending"), str):
-                        self.done = message["done"]
+                        self.done = message["done"] if _can_be_sent(message["done"]) else {"ending": "lost"}
                         return
                     self._phase = str(message.get("phase", ""))[:100]
         except BlockingIOError:
             return
         except (OSError, FrameError):
             self.done = self.done or {"ending": "lost"}
+
+
+def _can_be_sent(done: dict[str, Any]) -> bool:
+    """Whether the server can be told. User code may have made this frame itself, near the cap or with NaN."""
+    try:
+        return len(encode_frame(done)) < MAX_FRAME_BYTES - 4096
+    except (FrameError, ValueError, RecursionError):
+        return False
 
 
 class _Stop:
@@ -278,21 +294,3 @@ class _Stop:
             self.kill(self.reason)
         else:
             self.begin("timeout")
-
-
-class _Printed:
-    """One output stream: decoded with replacement, kept up to a cap, the rest counted."""
-
-    def __init__(self, cap_bytes: int) -> None:
-        self.dropped = 0
-        self._left = cap_bytes
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def take(self, data: bytes) -> str:
-        kept = data[: self._left]
-        self._left -= len(kept)
-        self.dropped += len(data) - len(kept)
-        return self._decoder.decode(kept)
-
-    def finish(self) -> str:
-        return self._decoder.decode(b"", final=True)

@@ -14,12 +14,13 @@ def describe_exception(error: BaseException) -> str:
     try:
         shown = traceback.TracebackException.from_exception(error, limit=-100, compact=True)
         _keep_user_frames(shown)
-        lines = "".join(shown.format())
+        lines, hint = "".join(shown.format()), hint_for(error)
     except BaseException:  # boundary: __str__ and friends of user code
         lines = f"{type(error).__name__} (it could not be shown)\n"
+        hint = ""
     if len(lines) > MAX_CHARACTERS:
         lines = lines[: MAX_CHARACTERS // 2] + "\n…\n" + lines[-MAX_CHARACTERS // 2 :]
-    return (lines + hint_for(error)).rstrip("\n")
+    return (lines + hint).rstrip("\n")
 
 
 def hint_for(error: BaseException) -> str:

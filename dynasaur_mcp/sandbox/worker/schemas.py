@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
+MAX_MISFITS = 20
+
 
 class SchemaError(Exception):
     """A type of the signature has no JSON form; the message says which and what to do."""
@@ -112,9 +114,10 @@ class Signature:
 
 
 def describe_misfits(error: ValidationError) -> list[str]:
-    """One sentence for each argument that does not fit."""
+    """One sentence for each part that does not fit, up to MAX_MISFITS."""
     misfits = []
-    for item in error.errors(include_url=False, include_context=False):
+    items = error.errors(include_url=False, include_context=False)
+    for item in items[:MAX_MISFITS]:
         where = ".".join(map(str, item["loc"]))
         if item["type"] == "missing":
             misfits.append(f"{where!r} is missing")
@@ -123,6 +126,8 @@ def describe_misfits(error: ValidationError) -> list[str]:
         else:
             got = json.dumps(item["input"], default=repr)
             misfits.append(f"{where!r}: {item['msg']}, got {got if len(got) <= 80 else got[:79] + '…'}")
+    if len(items) > MAX_MISFITS:
+        misfits.append(f"and {len(items) - MAX_MISFITS:,} more")
     return misfits
 
 

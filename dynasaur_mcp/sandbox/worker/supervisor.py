@@ -22,21 +22,16 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import io
 import os
 import select
 import signal
 import socket
-import sys
-import traceback
-import typing
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
-from dynasaur_mcp.sandbox.worker.forker import Channel, fork_on_request
-from dynasaur_mcp.sandbox.worker.harden import limit_memory
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
+from dynasaur_mcp.sandbox.worker.template import become_template
 from dynasaur_mcp.sandbox.worker.usage import kill_strays, memory_of, uses_more_than
 
 MAX_KNOWN_ACTIONS = 512
@@ -44,6 +39,8 @@ MAX_ZYGOTES = 48
 MAX_SPARES = 4
 """Forks that wait for their job."""
 BURIAL_SECONDS = 1.0
+LOOK_SECONDS = 0.25
+"""Between two looks, while no request is there, for what threads and signal handlers of a session may do by then."""
 ZYGOTE_MEMORY_SHARE = 0.25
 """Of the memory limit; past it the least recently used zygote goes."""
 
@@ -185,13 +182,15 @@ class Supervisor:
                 ours.close()
                 os.closerange(3, theirs.fileno())
                 os.closerange(theirs.fileno() + 1, self._limits["open_files"])
-            _become_template(theirs, self._limits["memory_bytes"])
+            become_template(theirs, self._limits["memory_bytes"])
         theirs.close()
         return Forker(pid, ours)
 
     def _spared(self) -> set[int]:
-        forkers = [self._template, self._session, *self._zygotes.values()]
-        return self._idle() | {forker.pid for forker in forkers if forker}
+        return self._idle() | {forker.pid for forker in self._forkers()}
+
+    def _forkers(self) -> list[Forker]:
+        return [forker for forker in (self._template, self._session, *self._zygotes.values()) if forker]
 
     def _idle(self) -> set[int]:
         return {1, os.getpid(), *(job.forker.pid for job in self._spares.values())}
@@ -235,16 +234,32 @@ class Supervisor:
         for forker in self._leaving:
             forker.bury(0 if forker.pid in spared else BURIAL_SECONDS)
         self._leaving.clear()
+        self._end_strays()
+        for forker in (*self._forkers(), *(job.forker for job in self._spares.values())):
+            # What was over may have stopped them; a stopped one would cost the next request FORK_SECONDS.
+            forker.signal(signal.SIGCONT)
+        for key in [key for key, zygote in self._zygotes.items() if not zygote.is_alive()]:
+            self._dismiss(self._zygotes.pop(key))
+
+    def _end_strays(self) -> None:
         if not kill_strays(self._spared()):
             # What cannot be ended takes the worker with it: pid 1 going ends every process of the sandbox.
             os._exit(3)
-        for key in [key for key, zygote in self._zygotes.items() if not zygote.is_alive()]:
-            self._dismiss(self._zygotes.pop(key))
+
+    def _look(self) -> None:
+        """Nothing may be started or outgrow the limit between requests either."""
+        if not (self._session or self._zygotes):
+            return
+        self._end_strays()
+        if self._uses_too_much():
+            for forker in self._forkers():
+                forker.kill()
 
     def _evict_zygotes(self) -> None:
         cap = self._limits["memory_bytes"] * ZYGOTE_MEMORY_SHARE
         most = min(MAX_ZYGOTES, self._limits["processes"] // 3)
-        shared = memory_of(self._fork_base().pid)
+        # About half of what a fork shares it comes to own, as counting references writes to it. Measured: 7.8 of 14 MB.
+        shared = memory_of(self._fork_base().pid) // 2
         while len(self._zygotes) > 1 and (
             len(self._zygotes) > most or sum(memory_of(z.pid) - shared for z in self._zygotes.values()) > cap
         ):
@@ -265,7 +280,10 @@ class Supervisor:
 
     def _next_request(self) -> dict[str, Any]:
         while not self._waiting:
-            self._read()
+            if select.select([self._in], [], [], LOOK_SECONDS)[0]:
+                self._read()
+            else:
+                self._look()
         return self._waiting.popleft()
 
     def _is_cancelled(self, identifier: int) -> bool:
@@ -275,44 +293,3 @@ class Supervisor:
         cancelled = any(m["op"] == "cancel" and m["id"] == identifier for m in self._waiting)
         self._waiting = collections.deque(m for m in self._waiting if m["op"] != "cancel")
         return cancelled
-
-
-def _become_template(control: socket.socket, memory_bytes: int) -> None:
-    """Import what jobs need, then fork on request; never returns."""
-    with _dying_alone():
-        import gc
-
-        import typing_extensions
-
-        from dynasaur_mcp.sandbox.worker.calls import call_action, load_action
-        from dynasaur_mcp.sandbox.worker.steps import run_step
-
-        if sys.version_info < (3, 12):
-            # pydantic refuses typing's own before Python 3.12; this one is made to take its place.
-            typing.TypedDict = typing_extensions.TypedDict
-        for stream in (sys.stdout, sys.stderr):
-            # By line, so that what an overrunning job printed is there; and no character is an error.
-            cast(io.TextIOWrapper, stream).reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        limit_memory(memory_bytes)
-        gc.freeze()
-        jobs = {"step": run_step, "load": load_action, "call": call_action, "check": _check_action}
-        fork_on_request(control, jobs)
-
-
-def _check_action(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
-    # Not in the template, whose every fork would carry it.
-    from dynasaur_mcp.sandbox.worker.checks import check_action
-
-    return check_action(channel, message)
-
-
-@contextlib.contextmanager
-def _dying_alone() -> Iterator[None]:
-    """A child never unwinds into the supervisor's own frames."""
-    try:
-        yield
-    except BaseException:  # boundary: the process ends here
-        traceback.print_exc()
-    finally:
-        os._exit(1)

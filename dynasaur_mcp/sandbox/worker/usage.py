@@ -7,7 +7,6 @@ import os
 import signal
 import time
 
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SWEEP_SECONDS = 10.0
 
 
@@ -16,13 +15,8 @@ def pids() -> list[int]:
 
 
 def memory_of(pid: int) -> int:
-    """Anonymous memory of a process in bytes, pages shared after a fork counted in each; 0 if it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            fields = file.read().split()
-    except OSError:
-        return 0
-    return (int(fields[1]) - int(fields[2])) * _PAGE_BYTES
+    """Memory of a process that no file on a disk backs, in bytes, shared pages counted in each; 0 if it is gone."""
+    return _sum_of(f"/proc/{pid}/status", (b"RssAnon:", b"RssShmem:")) or 0
 
 
 def uses_more_than(memory_bytes: int, shared_bytes: int, idle: set[int]) -> bool:
@@ -40,14 +34,18 @@ def uses_more_than(memory_bytes: int, shared_bytes: int, idle: set[int]) -> bool
 
 
 def _share_of(pid: int, shared_bytes: int) -> int:
+    share = _sum_of(f"/proc/{pid}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:"))
+    return max(0, memory_of(pid) - shared_bytes) if share is None else share
+
+
+def _sum_of(path: str, names: tuple[bytes, ...]) -> int | None:
+    """The lines of those names together, in bytes; None where they cannot be read."""
     try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            for line in file:
-                if line.startswith(b"Pss_Anon:"):
-                    return int(line.split()[1]) * 1024
+        with open(path, "rb") as file:
+            found = [int(line.split()[1]) * 1024 for line in file if line.startswith(names)]
     except OSError:
-        pass
-    return max(0, memory_of(pid) - shared_bytes)
+        return None
+    return sum(found) if found else None
 
 
 def count_oom_kills() -> int:

@@ -1,0 +1,52 @@
+"""Check an action in a fresh worker together with all that it uses: it imports, its schemas, its tests."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio.to_thread
+
+from dynasaur_mcp.errors import ActionInvalid
+from dynasaur_mcp.library.change import decide_status
+from dynasaur_mcp.library.store import Store
+from dynasaur_mcp.library.uses import follow_uses
+from dynasaur_mcp.sandbox.pool import Pool
+from dynasaur_mcp.types import Action, Check, Entry, Problem, Status, Tests
+
+
+async def check_action(action: Action, store: Store, pool: Pool) -> Check:
+    """What cannot even be tried, for want of another action or of a package, is a problem like any other.
+
+    Raises:
+        SandboxError, LibraryError
+    """
+    used = follow_uses(store.get, action.uses)
+    missing = {name: why for name, why in used.missing.items() if name != action.name}
+    if missing:
+        problems = [Problem(f"it uses {name!r} from actions. {why}") for name, why in missing.items()]
+        return Check(problems=tuple(problems))
+    requirements = tuple(sorted({*used.requirements, *action.requirements}))
+    try:
+        check = await pool.check(action.name, {**used.sources, action.name: action.source}, requirements)
+    except ActionInvalid as error:
+        return Check(problems=(Problem(str(error)),))
+    if check.problems and action.name in used.sources.keys() | used.missing.keys():
+        hint = "Import it inside the function, or break the circle"
+        circle = Problem(f"{', '.join(map(repr, action.uses))} in turn uses {action.name!r}. {hint}.")
+        return Check((*check.problems, circle), check.schemas, check.tests, check.output)
+    return check
+
+
+async def check_kept(entry: Entry, *, store: Store, pool: Pool, require_approval: bool) -> Entry:
+    """Check a version that is kept already, and keep what came out. A draft becomes active if its tests pass.
+
+    Raises:
+        ActionNotFound: it is gone meanwhile.
+        SandboxError, LibraryError
+    """
+    check = await check_action(entry.action, store, pool)
+    tests = Tests(check.tests.passed, (*map(str, check.problems), *check.tests.failures))
+    status = decide_status(tests, require_approval) if entry.status is Status.DRAFT else entry.status
+    schemas = check.schemas or entry.schemas
+    record = partial(store.record_check, entry.name, entry.version, tests=tests, schemas=schemas, status=status)
+    return await anyio.to_thread.run_sync(record)

@@ -1,0 +1,60 @@
+"""What a worker answers, checked like any input from outside: user code runs where it comes from."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _File(BaseModel):
+    path: str = Field(max_length=4096)
+    size_bytes: int = Field(ge=0)
+
+
+class _Picture(BaseModel):
+    mime_type: Literal["image/png"]
+    base64: str = Field(pattern=r"^[A-Za-z0-9+/]*=*$")
+
+
+class _Schemas(BaseModel):
+    input: dict[str, Any]
+    output: dict[str, Any]
+    wraps_result: bool
+
+
+class Done(BaseModel):
+    """A `done` frame. It comes from where user code runs: checked like any input from outside."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    ending: Literal["returned", "raised", "timeout", "memory", "output", "lost", "cancelled", "misfit", "unknown"]
+    value: Any = None
+    shown: str = ""
+    error: str = ""
+    files: list[_File] = []
+    images: list[_Picture] = []
+    defined: list[str] = []
+    misfits: list[str] = []
+    dropped_bytes: int = 0
+    in_place: bool = False
+    killed: bool = False
+    session_lost: bool = False
+    phase: str = ""
+    problems: list[str] = []
+    schemas: _Schemas | None = None
+    passed: int = 0
+    failures: list[str] = []
+
+
+class Answer:
+    """A request's end and all it printed."""
+
+    def __init__(self) -> None:
+        self.done = Done(ending="lost")
+        self.texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self.started = time.monotonic()
+
+    def text(self, stream: str) -> str:
+        return "".join(self.texts[stream])
