@@ -18,7 +18,7 @@ Changed = Callable[[LibraryChanged], Awaitable[None]]
 async def tell_change(change: LibraryChanged, index: Index, changed: Changed) -> None:
     """Index the actions and announce them. Never fails."""
     try:
-        await anyio.to_thread.run_sync(index.update, change.names)
+        await anyio.to_thread.run_sync(index.update)
         await changed(change)
     except Exception:  # boundary: the change itself is kept
         logger.exception("The change of %s could not be told to all", ", ".join(change.names))

@@ -76,8 +76,8 @@ class Index:
         """What a search goes by now."""
         return WORDS_ONLY if self._vectors is None else WORDS_AND_MEANING
 
-    def update(self, names: Iterable[str]) -> None:  # noqa: ARG002
-        """Take in that these actions have changed. All are compared: that costs a millisecond and misses nothing."""
+    def update(self) -> None:
+        """Take in what has changed. All actions are compared: that costs a millisecond and misses nothing."""
         self._sync()
 
     def settle(self, seconds: float) -> bool:

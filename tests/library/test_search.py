@@ -208,7 +208,7 @@ def test_new_actions_are_found_by_meaning_after_an_update(
     path = tmp_path / "index.sqlite3"
     index = open_index(path, embedder)
     put(filled, write_source("translate_text", "Say it in French, German or Spanish."))
-    index.update(["translate_text"])
+    index.update()
     assert index.settle(60)
     assert names(search("other languages", index, filled)) == ["translate_text"]
     filled.set_status("translate_text", Status.DISABLED)
@@ -224,7 +224,7 @@ def test_a_closed_index_touches_its_file_no_more(open_store: OpenStore, embedder
     index = Index(store, path, embedder)
     for number in range(100):
         put(store, write_source(f"add{number}"))
-    index.update(["add0"])
+    index.update()
     index.close()
     path.unlink()
     index.settle(60)

@@ -21,6 +21,32 @@ OpenPool = Callable[..., AbstractAsyncContextManager[Pool]]
 LIMITS = Limits(wall_seconds=10, grace_seconds=0.5, memory_bytes=256 << 20, workspace_bytes=32 << 20)
 
 
+DOORS = """
+import ctypes, errno, os, platform
+libc = ctypes.CDLL(None, use_errno=True)
+NEWUSER, SIGCHLD, SESSION_KEYRING = 0x10000000, 17, -3
+x86 = platform.machine() == 'x86_64'
+calls = {
+    'clone': (56 if x86 else 220, NEWUSER | SIGCHLD, 0, 0, 0, 0),
+    'clone3': (435, 0, 0),
+    'unshare': (272 if x86 else 97, NEWUSER),
+    'keyctl': (250 if x86 else 219, 0, SESSION_KEYRING, 1),
+    'userfaultfd': (323 if x86 else 282, 1),
+    'io_uring_setup': (425, 0, 0),
+    'ptrace': (101 if x86 else 117, 0, 0, 0, 0),
+    'process_vm_readv': (310 if x86 else 270, os.getpid(), 0, 0, 0, 0, 0),
+    'personality': (135 if x86 else 92, 0xffffffff),
+}
+def answer(name):
+    ctypes.set_errno(0)
+    result = libc.syscall(*map(ctypes.c_long, calls[name]))
+    if name == 'clone' and result == 0: os._exit(0)
+    return errno.errorcode[ctypes.get_errno()] if result == -1 else 'allowed'
+print(*(f'{name}={answer(name)}' for name in calls))
+"""
+"""Prints what the kernel answers: to an ordinary process something else than EPERM, or than clone3's ENOSYS."""
+
+
 @pytest.fixture(params=["jail", "docker"])
 def sandbox_name(request: pytest.FixtureRequest, require: Callable[[str], None]) -> str:
     require(request.param)

@@ -14,7 +14,7 @@ from dynasaur_mcp.errors import SandboxUnavailable
 from dynasaur_mcp.sandbox.jail import find_bwrap
 from dynasaur_mcp.types import Ending
 
-from .conftest import OpenPool
+from .conftest import DOORS, OpenPool
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("sandbox_name", ["jail"], indirect=True)]
 
@@ -68,6 +68,14 @@ async def test_killed_worker_is_gone_also_when_it_was_stopped(open_sandbox: Open
         with anyio.fail_after(10):
             while any(Path(f"/proc/{pid}").exists() for pid in inside):
                 await anyio.lowlevel.checkpoint()
+
+
+async def test_filter_refuses_tracing_io_uring_and_other_memories_too(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        answers = dict(word.split("=") for word in (await session.run(DOORS, {}, ())).stdout.split())
+        assert len(answers) == 9
+        assert answers.pop("clone3") == "ENOSYS"
+        assert set(answers.values()) == {"EPERM"}, answers
 
 
 async def test_memory_that_nothing_counts_and_odd_sockets_are_refused(open_sandbox: OpenPool) -> None:
