@@ -17,7 +17,7 @@ import anyio.to_thread
 from dynasaur_mcp.app import choose_sandbox, open_store
 from dynasaur_mcp.errors import DynasaurError
 from dynasaur_mcp.library.embedding import Embedder
-from dynasaur_mcp.sandbox.session import Session
+from dynasaur_mcp.sandbox.session import open_session
 from dynasaur_mcp.settings import Settings
 
 WORKER_SECONDS = 60
@@ -98,9 +98,8 @@ async def _check_sandbox(settings: Settings, name: Literal["docker", "jail"], *,
 async def _ask_worker(settings: Settings) -> str:
     sandbox = await choose_sandbox(settings)
     try:
-        session = Session(await sandbox.start(), settings.limits(), sandbox.packages)
+        session = await open_session(sandbox, settings.limits())
         try:
-            await session.wait_ready()
             outcome = await session.run("6 * 7", {}, ())
         finally:
             await session.kill()

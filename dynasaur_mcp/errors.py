@@ -9,6 +9,8 @@ DynasaurError
 │  ├─ ActionInvalid        carries every Problem at once
 │  ├─ ArgumentsInvalid     likewise
 │  ├─ SessionNotFound
+│  ├─ SessionExists
+│  ├─ SessionNotCopied
 │  └─ RunNotFound
 ├─ SandboxError            the operator can fix it: one plain line to the model, detail to the log
 │  ├─ SandboxUnavailable
@@ -84,6 +86,14 @@ class ArgumentsInvalid(ProblemsError):
 
 class SessionNotFound(ActionError):
     """No open session of that name for this principal."""
+
+
+class SessionExists(ActionError):
+    """A session of that name is open, and a new one was asked for."""
+
+
+class SessionNotCopied(ActionError):
+    """A session holds what no copy can be made of."""
 
 
 class RunNotFound(ActionError):

@@ -42,6 +42,7 @@ class Done(BaseModel):
     killed: bool = False
     session_lost: bool = False
     phase: str = ""
+    bytes: int = Field(default=0, ge=0)
     problems: list[str] = []
     schemas: _Schemas | None = None
     passed: int = 0

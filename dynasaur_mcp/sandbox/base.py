@@ -29,6 +29,10 @@ class Worker(Protocol):
         """
         ...
 
+    def has_ended(self) -> bool:
+        """Whether it is seen to be gone, without asking it. Costs microseconds; False proves nothing."""
+        ...
+
     async def kill(self) -> None:
         """End it and all it started, now. Returns when nothing of it remains; calling again does nothing."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import ssl
 import struct
 import threading
@@ -25,6 +26,8 @@ LAST_WORDS_BYTES = 2000
 
 _STREAM_HEADER = struct.Struct(">BxxxI")
 _STDERR = 2
+_HUNG_UP = getattr(select, "POLLRDHUP", 0)
+"""The other end has closed. Where the system has no such event, POLLHUP says it, which need not be asked for."""
 _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -63,6 +66,13 @@ class DockerWorker:
             self._socket = getattr(self._raw, "_sock", self._raw)
             self._socket.setblocking(False)
             self._client.start(self._name)
+
+    def has_ended(self) -> bool:
+        if self._killed or self._socket is None:
+            return True
+        poll = select.poll()
+        poll.register(self._socket, _HUNG_UP)
+        return bool(poll.poll(0))
 
     async def send(self, data: bytes) -> None:
         left = memoryview(data)

@@ -112,6 +112,9 @@ class JailWorker:
     def id(self) -> str:
         return str(self._process.pid)
 
+    def has_ended(self) -> bool:
+        return self._process.returncode is not None or self not in self._register
+
     async def send(self, data: bytes) -> None:
         assert self._process.stdin
         try:

@@ -6,13 +6,14 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup
 
-from dynasaur_mcp.errors import SandboxError, SandboxUnavailable, SessionNotFound, SessionsFull, WorkerLost
+from dynasaur_mcp.errors import SandboxError, SessionExists, SessionNotFound, SessionsFull
 from dynasaur_mcp.sandbox.base import Sandbox
-from dynasaur_mcp.sandbox.session import Session
+from dynasaur_mcp.sandbox.session import Session, open_session
 from dynasaur_mcp.types import Check, Limits
 
 logger = logging.getLogger(__name__)
@@ -20,8 +21,24 @@ logger = logging.getLogger(__name__)
 DEFAULT_SESSION = "default"
 _LOOK_SECONDS = 30.0
 """Between two looks for idle sessions."""
+_REMEMBERED_ENDS = 256
+_LOST = "lost its worker"
 
 ChooseSandbox = Callable[[], Awaitable[Sandbox]]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A session, for those who ask what is open."""
+
+    principal: str
+    name: str
+    worker: str
+    """Its id in the sandbox; several sessions may have the same, when one was forked from the other."""
+    is_busy: bool
+    idle_seconds: float
+    memory_bytes: int | None
+    """Of its interpreter; None while it is busy."""
 
 
 class _Place:
@@ -56,6 +73,7 @@ class Pool:
         self._places: dict[tuple[str, str], _Place] = {}
         self._warm: list[Session] = []
         self._starting = 0
+        self._ends: dict[tuple[str, str], str] = {}
 
     @contextlib.asynccontextmanager
     async def session(
@@ -72,25 +90,111 @@ class Pool:
         if key not in self._places:
             if not create:
                 raise SessionNotFound(self._explain_unknown(principal, name))
-            if len(self._places) >= self._most_sessions:
-                raise SessionsFull(
-                    f"All {self._most_sessions} sessions are in use: {', '.join(self.session_names(principal))}. "
-                    "Use one of them; idle ones are closed after a while."
-                )
+            self._check_room(principal)
         place = self._places.setdefault(key, _Place())
         try:
             async with place.lock:
-                if place.session is None or place.session.is_lost:
-                    place.session = None
-                    place.session = await self._take()
-                    place.session.principal, place.session.name = principal, name
-                yield place.session
+                if place.session and place.session.is_lost:
+                    await self._give_up(key, place, _LOST)
+                if place.session is None:
+                    self._lend(await self._take(), key, place)
+                assert place.session
+                async with place.session.link.lock:
+                    yield place.session
         finally:
             # The next call under this name starts anew. Those who wait for the lock hold this very place: the last
             # of them gives it up, also one cancelled before its turn.
             unused = place.session is None or place.session.is_lost
             if unused and not place.lock.locked() and self._places.get(key) is place:
                 del self._places[key]
+                if place.session:
+                    self._note_end(key, _LOST)
+
+    async def fork(self, principal: str, name: str, copy: str) -> None:
+        """Open session `copy` with the state and the files that `name` has now. From then on they are apart.
+
+        Raises:
+            SessionNotFound, SessionsFull, SessionNotCopied
+            SessionExists: there is a `copy` already.
+            SandboxError
+        """
+        async with self.session(principal, name, create=False) as session:
+            if (principal, copy) in self._places:
+                hint = f"Choose another name, or close it: manage_action(op='close_session', name={copy!r})"
+                raise SessionExists(f"A session named {copy!r} is open. {hint}.")
+            self._check_room(principal)
+            place = self._places[principal, copy] = _Place()
+            try:
+                async with place.lock:
+                    self._lend(await session.fork(), (principal, copy), place)
+            finally:
+                if place.session is None:
+                    del self._places[principal, copy]
+
+    async def close_session(self, principal: str, name: str) -> None:
+        """End a session, with its variables and files, when what it is at has ended.
+
+        Raises:
+            SessionNotFound
+        """
+        async with self.session(principal, name, create=False) as session:
+            # Whoever waits for it opens a new one.
+            self._places[principal, name].session = None
+            self._note_end((principal, name), "was closed")
+            await session.close()
+
+    async def held(self) -> list[Held]:
+        """All open sessions, of all principals."""
+        found = []
+        for (principal, name), place in list(self._places.items()):
+            session = place.session
+            if session is None or session.is_lost:
+                continue
+            memory = None
+            if not (is_busy := place.lock.locked() or session.link.lock.locked()):
+                async with session.link.lock:
+                    memory = await session.measure()
+            idle = 0.0 if is_busy else time.monotonic() - session.used_at
+            found.append(Held(principal, name, session.worker_id, is_busy, idle, memory))
+        return found
+
+    def warm_ids(self) -> list[str]:
+        """Workers that wait for a session."""
+        return [session.worker_id for session in self._warm]
+
+    @property
+    def sandbox_name(self) -> str:
+        """`docker` or `jail`; empty before one was needed."""
+        return self._sandbox.name if self._sandbox else ""
+
+    def _lend(self, session: Session, key: tuple[str, str], place: _Place) -> None:
+        session.principal, session.name = key
+        session.news = (self._ends.pop(key),) if key in self._ends else ()
+        place.session = session
+
+    async def _give_up(self, key: tuple[str, str], place: _Place, why: str) -> None:
+        assert place.session
+        self._note_end(key, why)
+        session, place.session = place.session, None
+        await session.close()
+
+    def _note_end(self, key: tuple[str, str], why: str) -> None:
+        """For whoever opens a session of that name next, and may think it is the old one."""
+        self._ends[key] = f"This is a new session {key[1]!r}: the one before {why}, its variables and files are gone."
+        if len(self._ends) > _REMEMBERED_ENDS:
+            self._ends.pop(next(iter(self._ends)))
+
+    def _check_room(self, principal: str) -> None:
+        if len(self._places) < self._most_sessions:
+            return
+        own = self.session_names(principal)
+        others = len(self._places) - len(own)
+        holders = [f"you hold {', '.join(map(repr, own))}"] if own else []
+        holders += [f"others hold {others}"] if others else []
+        raise SessionsFull(
+            f"All {self._most_sessions} sessions are in use: {'; '.join(holders)}. Use one of yours, or close one: "
+            "manage_action(op='close_session', name=…). Idle ones are closed after a while."
+        )
 
     def session_names(self, principal: str) -> list[str]:
         return sorted(name for owner, name in self._places if owner == principal)
@@ -123,7 +227,7 @@ class Pool:
             self.warm_up()
             usable = False
             try:
-                usable = await session.answers()
+                usable = await session.link.answers()
             finally:
                 if not usable:
                     await session.kill()
@@ -135,16 +239,7 @@ class Pool:
 
     async def _start(self) -> Session:
         sandbox = await self._sandbox_chosen()
-        session = Session(await sandbox.start(), self.limits, sandbox.packages)
-        try:
-            await session.wait_ready()
-        except WorkerLost as error:
-            await session.kill()
-            raise SandboxUnavailable(f"A {sandbox.name} worker did not start: {error}") from error
-        except BaseException:
-            await session.kill()
-            raise
-        return session
+        return await open_session(sandbox, self.limits)
 
     async def _sandbox_chosen(self) -> Sandbox:
         async with self._choosing:
@@ -160,7 +255,9 @@ class Pool:
                 session = place.session
                 if session and not place.lock.locked() and time.monotonic() - session.used_at > self._idle_seconds:
                     del self._places[key]
-                    await session.kill()
+                    self._note_end(key, f"had been idle for over {self._idle_seconds / 60:.0f} minutes")
+                    async with session.link.lock:
+                        await session.close()
 
     async def _close(self) -> None:
         everyone = [*self._warm, *(place.session for place in self._places.values() if place.session)]

@@ -40,7 +40,7 @@ def check_session(value: str) -> str:
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Session = Annotated[
     Annotated[str, AfterValidator(check_session)] | None,
-    Field(description="Handle of a session; the same handle finds its state again"),
+    Field(description="Name of a session: the same name finds its state again"),
 ]
 
 
@@ -51,10 +51,20 @@ class SearchActions(Arguments):
 
 
 class RunPython(Arguments):
-    code: str
+    code: str = ""
     session: Session = None
+    fork_as: Annotated[
+        Annotated[str, AfterValidator(check_session)] | None,
+        Field(description="Copy the session, variables and files, to a new one of this name; run the code there"),
+    ] = None
     timeout_seconds: float | None = Field(default=None, gt=0, le=3600)
     background: bool = Field(default=False, description="Return a run id at once")
+
+    @model_validator(mode="after")
+    def _has_something_to_do(self) -> RunPython:
+        if not self.code.strip() and self.fork_as is None:
+            raise ValueError("code: missing")
+        return self
 
 
 class DefineAction(Arguments):
@@ -86,9 +96,18 @@ class ExecuteAction(Arguments):
 
 
 class ManageAction(Arguments):
-    name: Name
-    op: Literal["show", "history", "diff", "test", "rollback", "pin", "unpin", "enable", "disable", "delete"]
+    name: str = Field(default="", max_length=200, description="Of an action; of a session to close it")
+    op: Literal[
+        "show", "history", "diff", "test", "rollback", "pin", "unpin", "enable", "disable", "delete",
+        "list_sessions", "close_session",
+    ]  # fmt: skip
     version: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> ManageAction:
+        if not self.name and self.op != "list_sessions":
+            raise ValueError("name: missing")
+        return self
 
 
 class CheckRun(Arguments):

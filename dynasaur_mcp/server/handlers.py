@@ -37,7 +37,7 @@ from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.manage import manage_action
 from dynasaur_mcp.runs import Runs
-from dynasaur_mcp.sandbox.pool import Pool
+from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
 from dynasaur_mcp.search import search_actions
 from dynasaur_mcp.server import content, resources
 from dynasaur_mcp.server.announce import Announcer, Context
@@ -51,6 +51,7 @@ from dynasaur_mcp.server.arguments import (
     read_arguments,
 )
 from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
+from dynasaur_mcp.sessions import close_session, list_sessions
 from dynasaur_mcp.types import JSON, META_TOOLS, LibraryChanged, Status
 
 logger = logging.getLogger(__name__)
@@ -185,10 +186,18 @@ class Handlers:
         return content.present_matches(found, full=given.detail == "full")
 
     async def _run(self, ctx: Context, given: RunPython) -> CallToolResult:
+        session = given.session
+        if given.fork_as is not None:
+            await self.pool.fork(self.principal_of(ctx), session or DEFAULT_SESSION, given.fork_as)
+            session = given.fork_as
+            if not given.code.strip():
+                return content.result_of_text(
+                    f"Session {session!r} is open, a copy of {given.session or DEFAULT_SESSION!r}."
+                )
         run = await self.runs.start(
             given.code,
             principal=self.principal_of(ctx),
-            session=given.session,
+            session=session,
             timeout_seconds=given.timeout_seconds,
             background=given.background,
         )
@@ -217,6 +226,11 @@ class Handlers:
         return content.present_definition(definition, listed=self.listing.shows(definition.entry.name))
 
     async def _manage(self, ctx: Context, given: ManageAction) -> CallToolResult:
+        match given.op:
+            case "list_sessions":
+                return content.result_of_text(await list_sessions(self.principal_of(ctx), self.pool))
+            case "close_session":
+                return content.result_of_text(await close_session(given.name, self.principal_of(ctx), self.pool))
         text = await manage_action(
             given.name,
             given.op,

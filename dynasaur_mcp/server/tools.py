@@ -43,9 +43,9 @@ def tidy_schema(schema: JSON) -> JSON:
     return {
         key: tidy_schema(value)
         for key, value in schema.items()
-        if key not in ("exclusiveMinimum", "maxLength", "minLength")
+        if key not in ("exclusiveMinimum", "maximum", "maxLength", "minimum", "minLength")
         and not (key == "title" and isinstance(value, str))
-        and not (key == "default" and value in (None, False, []))
+        and not (key == "default" and value in (None, False, "", []))
         and not (key == "additionalProperties" and value is True)
     }
 
@@ -84,7 +84,7 @@ def describe_meta_tools() -> list[Tool]:
         describe_meta_tool(
             DefineAction,
             "Keep a function as an action: from then on it is found by search, called by name as a tool, and "
-            "importable. General, typed and documented functions are worth keeping. Its >>> examples and tests run "
+            "importable. General, typed, documented functions are worth keeping. Its >>> examples and tests run "
             "first and must pass; PEP 723 metadata declares packages. Give source, or from_session and name.",
             ADDS,
         ),
@@ -97,7 +97,7 @@ def describe_meta_tools() -> list[Tool]:
         describe_meta_tool(
             ManageAction,
             "Look at or change an action: show its source, history, diff or test a version, rollback to an earlier "
-            "version (also undoes delete), pin as a tool, enable, disable, delete.",
+            "version (also undoes delete), pin as a tool, enable, disable, delete. Also list or close sessions.",
             DELETES,
         ),
         describe_meta_tool(

@@ -296,3 +296,28 @@ async def test_kept_outputs_have_a_common_limit_and_the_oldest_goes_first(
         await client.read_resource(second)
         with pytest.raises(MCPError, match="old runs are forgotten"):
             await client.read_resource(first)
+
+
+@ERAS
+async def test_session_is_forked_listed_and_closed(open_client: Callable[..., Any], era: str) -> None:
+    async with open_client(era) as client:
+        await client.call_tool("run_python", {"code": "n = 1", "session": "x"})
+        copied = text_of(await client.call_tool("run_python", {"session": "x", "fork_as": "y"}))
+        assert copied == "Session 'y' is open, a copy of 'x'."
+        forked = await client.call_tool("run_python", {"code": "n += 1\nn", "session": "y", "fork_as": "z"})
+        assert text_of(forked).startswith("Value:\n2")
+        assert "(session 'z'" in text_of(forked)
+        listed = text_of(await client.call_tool("manage_action", {"op": "list_sessions"})).splitlines()
+        assert [line.split(":")[0] for line in listed] == ["x", "y", "z"]
+        assert "MiB" in listed[0]
+        closed = text_of(await client.call_tool("manage_action", {"op": "close_session", "name": "x"}))
+        assert closed.startswith("Session 'x' is closed")
+        kept = text_of(await client.call_tool("run_python", {"code": "n", "session": "y"}))
+        assert kept.startswith("Value:\n1")
+        anew = text_of(await client.call_tool("run_python", {"code": "'n' in globals()", "session": "x"}))
+        assert anew.startswith("Value:\nFalse")
+        assert "This is a new session 'x': the one before was closed" in anew
+        for wrong in ({"session": "x", "fork_as": "y", "code": "1"}, {"session": "x"}):
+            assert (await client.call_tool("run_python", wrong)).is_error
+        assert (await client.call_tool("manage_action", {"op": "close_session", "name": "nope"})).is_error
+        assert (await client.call_tool("manage_action", {"op": "show"})).is_error

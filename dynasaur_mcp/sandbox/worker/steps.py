@@ -15,8 +15,8 @@ from typing import Any
 from dynasaur_mcp.sandbox.worker.forker import Channel
 from dynasaur_mcp.sandbox.worker.imports import add_sources, cache_lines
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
+from dynasaur_mcp.sandbox.worker.workspaces import WORKSPACE
 
-WORKSPACE = "/workspace"
 MAX_SHOWN_CHARACTERS = 256 << 10
 MAX_IMAGES = 4
 MAX_IMAGE_BYTES = 1 << 20

@@ -3,18 +3,22 @@
 It never runs user code.
 
 Requests (one at a time; `cancel` may come in between):
-    {"id", "op": "step", "code", "sources", "folders", "seconds"}
-    {"id", "op": "call", "key", "action", "arguments", "seconds"[, "sources", "folders"]}
+    {"id", "op": "step", "branch", "code", "sources", "folders", "seconds"}
+    {"id", "op": "call", "branch", "key", "action", "arguments", "seconds"[, "sources", "folders"]}
     {"id", "op": "check", "action", "sources", "folders", "seconds"}
+    {"id", "op": "fork", "branch", "as", "seconds"}, {"id", "op": "drop" | "measure", "branch"}
     {"id", "op": "ping"}
     {"op": "cancel", "id"}
 Answers: {"ready": pid} once, then for each request {"id", "stream": "stdout" | "stderr", "text"} … and
 {"id", "done": {…}}.
 A `call` whose key it does not know, sent without sources, is answered {"done": {"ending": "unknown"}}.
 
+A worker has one session, and those that were forked from it: each a branch, with an interpreter and a workspace of its
+own. Branch 0 is there from the start; a number is never used again.
+
 The template is a fork with pydantic imported that has run nothing; every other process descends from it:
 
-    supervisor ── template ─┬─ session interpreter ── its next step (which replaces it, or dies)
+    supervisor ── template ─┬─ interpreter of a session ── its next step (which replaces it, or dies)
                             └─ zygote of an action ── one fork a call
 """
 
@@ -33,6 +37,7 @@ from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
 from dynasaur_mcp.sandbox.worker.template import become_template
 from dynasaur_mcp.sandbox.worker.usage import kill_strays, memory_of, uses_more_than
+from dynasaur_mcp.sandbox.worker.workspaces import Workspaces
 
 MAX_KNOWN_ACTIONS = 512
 MAX_ZYGOTES = 48
@@ -55,7 +60,8 @@ class Supervisor:
         self._reader = FrameReader()
         self._waiting: collections.deque[dict[str, Any]] = collections.deque()
         self._template: Forker | None = None
-        self._session: Forker | None = None
+        self._sessions: dict[int, Forker] = {}
+        self._workspaces = Workspaces()
         self._leaving: list[Forker] = []
         self._spares: collections.OrderedDict[Forker, Job] = collections.OrderedDict()
         self._used_last: Forker | None = None
@@ -66,6 +72,9 @@ class Supervisor:
             "step": self._step,
             "call": self._call,
             "check": self._check,
+            "fork": self._fork,
+            "drop": self._drop,
+            "measure": self._measure,
             "ping": lambda _: {"ending": "returned"},
         }
 
@@ -83,7 +92,9 @@ class Supervisor:
             self._fork_ahead()
 
     def _step(self, request: dict[str, Any]) -> dict[str, Any]:
-        session = self._session
+        branch = request["branch"]
+        self._activate(branch)
+        session = self._sessions.get(branch)
         if session:
             session.show()
         payload = {**request, "keep": True, "number": self._steps + 1}
@@ -91,7 +102,7 @@ class Supervisor:
         in_place = job is not None and job.in_place
         commits = job is not None and done["ending"] in ("returned", "raised") and not done.get("overran")
         if job and commits:
-            self._session = self._used_last = job.forker
+            self._sessions[branch] = self._used_last = job.forker
             self._steps += 1
         elif job:
             self._dismiss(job.forker)
@@ -100,11 +111,12 @@ class Supervisor:
         elif session and (commits or in_place or not session.hide()):
             self._dismiss(session)
             if not commits:
-                self._session = None
+                del self._sessions[branch]
                 done["session_lost"] = True
         return done
 
     def _call(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._activate(request["branch"])
         key = request["key"]
         if "sources" in request:
             self._known[key] = {name: request[name] for name in ("action", "sources", "folders")}
@@ -140,6 +152,66 @@ class Supervisor:
         if child:
             self._dismiss(child.forker)
         return done
+
+    def _fork(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Make a branch: a copy of the workspace, then a fork of the interpreter that finds itself there."""
+        branch, copy = request["branch"], request["as"]
+        self._activate(branch)
+        try:
+            target = self._workspaces.make(copy)
+        except OSError as error:
+            return {"ending": "raised", "error": f"there is no room for its files: {error.strerror}."}
+        done = self._work_aside({"op": "copy", "target": target}, request)
+        session = self._sessions.get(branch)
+        if done["ending"] == "returned" and session:
+            # The session that is to fork must be awake for it, so this is no `_activate`.
+            self._workspaces.activate(copy)
+            payload = {"op": "move", "before": self._workspaces.place_of(branch), "keep": True}
+            done, job = self._run(session, payload, request)
+            if job and job.in_place:
+                self._let_go(session)
+                self._sessions[branch] = job.forker
+                done = {"ending": "raised", "error": "it keeps threads running, which no copy would have."}
+            elif job and done["ending"] == "returned":
+                self._sessions[copy] = job.forker
+            elif job:
+                self._dismiss(job.forker)
+            self._workspaces.activate(branch)
+        if done["ending"] != "returned":
+            self._work_aside({"op": "remove", "target": target}, request)
+        return done
+
+    def _drop(self, request: dict[str, Any]) -> dict[str, Any]:
+        """End a branch; there is another."""
+        branch = request["branch"]
+        if session := self._sessions.pop(branch, None):
+            self._dismiss(session)
+        if branch == self._workspaces.active:
+            self._activate(request["other"])
+        return self._work_aside({"op": "remove", "target": self._workspaces.place_of(branch)}, request)
+
+    def _work_aside(self, payload: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+        """A job on the files of a branch that is not active."""
+        with self._workspaces.opened():
+            done, job = self._run(self._fork_base(), payload, request)
+        if job:
+            self._dismiss(job.forker)
+        return done
+
+    def _measure(self, request: dict[str, Any]) -> dict[str, Any]:
+        session = self._sessions.get(request["branch"])
+        return {"ending": "returned", "bytes": memory_of(session.pid) if session else 0}
+
+    def _activate(self, branch: int) -> None:
+        """Let /workspace be a branch's. The others stand still meanwhile: threads of theirs would work in its files."""
+        before = self._workspaces.active
+        if branch == before:
+            return
+        if before in self._sessions:
+            self._sessions[before].signal(signal.SIGSTOP)
+        self._workspaces.activate(branch)
+        if branch in self._sessions:
+            self._sessions[branch].signal(signal.SIGCONT)
 
     def _run(self, base: Forker, payload: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], Job | None]:
         """See a job through in a fork of `base`; without a Job when the fork itself was lost."""
@@ -190,7 +262,7 @@ class Supervisor:
         return self._idle() | {forker.pid for forker in self._forkers()}
 
     def _forkers(self) -> list[Forker]:
-        return [forker for forker in (self._template, self._session, *self._zygotes.values()) if forker]
+        return [forker for forker in (self._template, *self._sessions.values(), *self._zygotes.values()) if forker]
 
     def _idle(self) -> set[int]:
         return {1, os.getpid(), *(job.forker.pid for job in self._spares.values())}
@@ -235,7 +307,10 @@ class Supervisor:
             forker.bury(0 if forker.pid in spared else BURIAL_SECONDS)
         self._leaving.clear()
         self._end_strays()
+        asleep = [forker for branch, forker in self._sessions.items() if branch != self._workspaces.active]
         for forker in (*self._forkers(), *(job.forker for job in self._spares.values())):
+            if forker in asleep:
+                continue
             # What was over may have stopped them; a stopped one would cost the next request FORK_SECONDS.
             forker.signal(signal.SIGCONT)
         for key in [key for key, zygote in self._zygotes.items() if not zygote.is_alive()]:
@@ -248,7 +323,7 @@ class Supervisor:
 
     def _look(self) -> None:
         """Nothing may be started or outgrow the limit between requests either."""
-        if not (self._session or self._zygotes):
+        if not (self._sessions or self._zygotes):
             return
         self._end_strays()
         if self._uses_too_much():

@@ -26,6 +26,7 @@ def become_template(control: socket.socket, memory_bytes: int) -> None:
 
         from dynasaur_mcp.sandbox.worker.calls import call_action, load_action
         from dynasaur_mcp.sandbox.worker.steps import run_step
+        from dynasaur_mcp.sandbox.worker.workspaces import copy_workspace, move_in, remove_workspace
 
         if sys.version_info < (3, 12):
             # pydantic refuses typing's own before Python 3.12; this one is made to take its place.
@@ -37,6 +38,7 @@ def become_template(control: socket.socket, memory_bytes: int) -> None:
         limit_memory(memory_bytes)
         gc.freeze()
         jobs = {"step": run_step, "load": load_action, "call": call_action, "check": _check_action}
+        jobs |= {"copy": copy_workspace, "remove": remove_workspace, "move": move_in}
         fork_on_request(control, jobs)
 
 

@@ -1,0 +1,242 @@
+"""Sessions forked from others, lost, closed, listed: each test on each sandbox."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from dynasaur_mcp.errors import SessionExists, SessionNotCopied, SessionNotFound, SessionsFull
+from dynasaur_mcp.types import Ending
+
+from .conftest import OpenPool
+from .test_contract import ADD, ALIVE, call, run, shown
+
+pytestmark = pytest.mark.anyio
+
+FILES = "import os; sorted(name for name in os.listdir('/workspace') if name != '.branches')"
+
+
+async def test_fork_of_a_session_has_its_state_and_files_and_is_independent(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "state = {'a': 1}\nimport os\nos.mkdir('data')\nopen('data/f', 'w').write('old')")
+        await pool.fork("me", "x", "y")
+        async with pool.session("me", "y", create=False) as session:
+            assert await shown(session, "state['a'], open('/workspace/data/f').read()") == "(1, 'old')"
+            await run(session, "state['a'] = 2\nopen('data/f', 'w').write('new')\nopen('only_y', 'w').close()")
+            assert session.steps[0].startswith("state = ")
+        async with pool.session("me", "x") as session:
+            assert await shown(session, "state['a'], open('data/f').read(), open('/workspace/data/f').read()") == (
+                "(1, 'old', 'old')"
+            )
+            assert await shown(session, FILES) == "['data']"
+            await run(session, "os.remove('data/f')")
+        async with pool.session("me", "y") as session:
+            assert await shown(session, "state['a'], open('data/f').read()") == "(2, 'new')"
+            assert await shown(session, FILES) == "['data', 'only_y']"
+
+
+async def test_fork_finds_itself_in_its_own_copy_of_the_current_folder(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "import os\nos.makedirs('a/b')\nos.chdir('a/b')")
+        await pool.fork("me", "x", "y")
+        for name in ("y", "x", "y"):
+            async with pool.session("me", name) as session:
+                assert await shown(session, "os.getcwd()") == "'/workspace/a/b'"
+                await run(session, f"open('here', 'w').write({name!r})")
+                assert await shown(session, "open('/workspace/a/b/here').read()") == repr(name)
+
+
+async def test_steps_of_forks_commit_and_roll_back_each_by_itself(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "n = 1")
+        await pool.fork("me", "x", "y")
+        await pool.fork("me", "y", "z")
+        async with pool.session("me", "y") as session:
+            outcome = await run(session, "n = 2\nimport os\nos._exit(1)")
+            assert "as they were before" in outcome.notes[0]
+            await run(session, "n = 3")
+        async with pool.session("me", "z") as session:
+            assert (await call(session, "add", ADD, first=1)).value == 2
+            assert (await run(session, "n = 9\nwhile True: pass", 0.3)).ending is Ending.TIMEOUT
+            assert await shown(session, "n") == "1"
+        for name, n in (("x", "1"), ("y", "3"), ("z", "1")):
+            async with pool.session("me", name) as session:
+                assert await shown(session, "n") == n
+
+
+async def test_calls_in_a_fork_see_its_files(open_sandbox: OpenPool) -> None:
+    source = "def read() -> str:\n    return open('/workspace/f').read() + open('f').read()\n"
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "open('f', 'w').write('x')")
+            assert (await call(session, "read", source)).value == "xx"
+        await pool.fork("me", "x", "y")
+        async with pool.session("me", "y") as session:
+            await run(session, "open('f', 'w').write('y')")
+            assert (await call(session, "read", source)).value == "yy"
+        async with pool.session("me", "x") as session:
+            assert (await call(session, "read", source)).value == "xx"
+
+
+async def test_fork_of_a_session_that_has_run_nothing_is_empty(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x"):
+            pass
+        await pool.fork("me", "x", "y")
+        async with pool.session("me", "y") as session:
+            assert await shown(session, "1 + 1") == "2"
+
+
+async def test_session_with_threads_cannot_be_forked_and_goes_on(open_sandbox: OpenPool) -> None:
+    code = "import threading\nstop = threading.Event()\nthreading.Thread(target=stop.wait, daemon=True).start()\nn = 5"
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, code)
+        with pytest.raises(SessionNotCopied, match="'x' cannot be copied: it keeps threads running"):
+            await pool.fork("me", "x", "y")
+        assert pool.session_names("me") == ["x"]
+        async with pool.session("me", "x") as session:
+            assert await shown(session, "n") == "5"
+            assert await shown(session, FILES) == "[]"
+
+
+async def test_workspace_with_no_room_for_its_copy_is_not_forked_and_keeps_its_files(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "open('big', 'wb').write(bytes(20 << 20))")
+        with pytest.raises(SessionNotCopied, match="its files cannot be copied"):
+            await pool.fork("me", "x", "y")
+        async with pool.session("me", "x") as session:
+            assert await shown(session, "import os; os.path.getsize('big')") == str(20 << 20)
+            # What the copy had filled is free again.
+            assert await shown(session, "open('other', 'wb').write(bytes(8 << 20))") == str(8 << 20)
+
+
+async def test_links_sockets_and_locked_folders_do_not_keep_a_session_from_being_forked(
+    open_sandbox: OpenPool,
+) -> None:
+    code = """
+import os, socket
+socket.socket(socket.AF_UNIX).bind('pipe'); os.symlink('/proc/1/environ', 'link'); os.symlink('loop', 'loop')
+os.mkdir('locked'); open('locked/f', 'w').write('in'); os.chmod('locked', 0o500)
+open('a\\nb', 'w').write('odd')
+"""
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            assert (await run(session, code)).ending is Ending.RETURNED
+        await pool.fork("me", "x", "y")
+        expected = {"x": "['a\\nb', 'link', 'locked', 'loop', 'pipe']", "y": "['a\\nb', 'link', 'locked', 'loop']"}
+        for name in ("y", "x", "y"):
+            async with pool.session("me", name) as session:
+                assert await shown(session, FILES) == expected[name]
+                assert await shown(session, "oct(os.stat('locked').st_mode), open('locked/f').read()") == (
+                    "('0o40500', 'in')"
+                )
+
+
+async def test_fork_needs_a_session_to_fork_a_free_name_and_room(open_sandbox: OpenPool) -> None:
+    async with open_sandbox(sessions=2) as pool:
+        with pytest.raises(SessionNotFound, match="'x'"):
+            await pool.fork("me", "x", "y")
+        for name in ("x", "y"):
+            async with pool.session("me", name) as session:
+                await run(session, "1")
+        with pytest.raises(SessionExists, match="'y' is open"):
+            await pool.fork("me", "x", "y")
+        with pytest.raises(SessionsFull, match="you hold 'x', 'y'"):
+            await pool.fork("me", "x", "z")
+        with pytest.raises(SessionsFull, match="others hold 2"):
+            async with pool.session("you"):
+                pass
+
+
+async def test_closed_fork_leaves_the_other_as_it_is(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "n = 1\nimport os\nos.makedirs('d/e')\nopen('d/e/f', 'wb').write(bytes(9 << 20))")
+            before = int(await shown(session, ALIVE))
+        for closed, kept in (("y", "x"), ("x", "z")):
+            await pool.fork("me", "x", kept) if kept != "x" else await pool.fork("me", "x", "y")
+            await pool.close_session("me", closed)
+            async with pool.session("me", kept) as session:
+                assert await shown(session, "n, os.path.getsize('/workspace/d/e/f')") == f"(1, {9 << 20})"
+                assert int(await shown(session, ALIVE)) == before
+        assert pool.session_names("me") == ["z"]
+        async with pool.session("me", "z") as session:
+            assert await shown(session, "open('more', 'wb').write(bytes(20 << 20))") == str(20 << 20)
+
+
+async def test_worker_killed_in_one_fork_is_lost_to_all_and_each_is_told(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "n = 1")
+        await pool.fork("me", "x", "y")
+        async with pool.session("me", "y") as session:
+            await session.kill()
+        for name in ("x", "y"):
+            async with pool.session("me", name) as session:
+                outcome = await run(session, "'n' in globals()")
+                assert outcome.shown == "False"
+                (note,) = outcome.notes
+                why = "the one before lost its worker, its variables and files are gone."
+                assert note == f"This is a new session {name!r}: {why}"
+                assert (await run(session, "1")).notes == ()
+
+
+async def test_closed_session_is_told_of_to_who_opens_the_name_again(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "n = 1")
+        await pool.close_session("me", "x")
+        with pytest.raises(SessionNotFound):
+            await pool.close_session("me", "x")
+        async with pool.session("me", "x") as session:
+            assert "the one before was closed" in (await run(session, "1")).notes[0]
+
+
+async def test_caller_who_waits_for_a_session_that_is_closed_gets_a_new_one(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, anyio.create_task_group() as tasks:
+        seen: list[str] = []
+
+        async def look() -> None:
+            async with pool.session("me", "x") as session:
+                seen.append(await shown(session, "'n' in globals()"))
+
+        async with pool.session("me", "x") as session:
+            await run(session, "n = 1")
+            tasks.start_soon(pool.close_session, "me", "x")
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(look)
+            await anyio.wait_all_tasks_blocked()
+        while not seen:
+            await anyio.lowlevel.checkpoint()
+        assert seen == ["False"]
+        assert pool.session_names("me") == ["x"]
+
+
+async def test_idle_session_is_closed_and_told_of(open_sandbox: OpenPool) -> None:
+    async with open_sandbox(session_idle_seconds=0.1) as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "n = 1")
+        while pool.session_names("me"):
+            await anyio.lowlevel.checkpoint()
+        async with pool.session("me", "x") as session:
+            assert "had been idle" in (await run(session, "1")).notes[0]
+
+
+async def test_open_sessions_are_listed_with_who_holds_them_and_what_they_use(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "block = bytearray(40 << 20)")
+        await pool.fork("me", "x", "y")
+        async with pool.session("you", "a"):
+            held = {(one.principal, one.name): one for one in await pool.held()}
+        assert set(held) == {("me", "x"), ("me", "y"), ("you", "a")}
+        x, y, a = held["me", "x"], held["me", "y"], held["you", "a"]
+        assert x.worker == y.worker != a.worker
+        assert x.memory_bytes
+        assert x.memory_bytes > 40 << 20
+        assert (x.is_busy, a.is_busy, a.memory_bytes) == (False, True, None)
