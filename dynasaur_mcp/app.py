@@ -19,6 +19,7 @@ from dynasaur_mcp.library.store import FileStore, Store
 from dynasaur_mcp.runs import Runs, open_runs
 from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.pool import Pool, open_pool
+from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.settings import Settings
 from dynasaur_mcp.tell import Changed
 from dynasaur_mcp.types import LibraryChanged
@@ -33,6 +34,7 @@ class App:
     """The parts, ready to use."""
 
     settings: Settings
+    presence: Presence
     store: Store
     index: Index
     embedder: Embedder
@@ -55,10 +57,14 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
     """Everything but the MCP face. No sandbox is chosen, no model loaded and no file read before it is needed."""
     with open_store(settings) as store:
         embedder = Embedder(settings.model)
-        with contextlib.closing(Index(store, settings.library / ".index.sqlite3", embedder)) as index:
+        presence = Presence(settings.cache / "servers")
+        with (
+            contextlib.closing(presence),
+            contextlib.closing(Index(store, settings.library / ".index.sqlite3", embedder)) as index,
+        ):
             async with (
                 open_pool(
-                    lambda: choose_sandbox(settings),
+                    lambda: choose_sandbox(settings, presence),
                     settings.limits(),
                     sessions=settings.sessions,
                     session_idle_seconds=settings.session_idle_seconds,
@@ -66,7 +72,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
                 ) as pool,
                 open_runs(pool, store, wait_seconds=settings.wait_seconds) as runs,
             ):
-                yield App(settings, store, index, embedder, pool, runs)
+                yield App(settings, presence, store, index, embedder, pool, runs)
 
 
 async def serve_stdio(settings: Settings, also: Callable[[App], Awaitable[None]] | None = None) -> None:
@@ -125,18 +131,18 @@ async def _work_behind(
     await follower.follow()
 
 
-async def choose_sandbox(settings: Settings) -> Sandbox:
+async def choose_sandbox(settings: Settings, presence: Presence) -> Sandbox:
     """The sandbox that the settings name; `auto` takes Docker if it is ready to use, else the jail.
 
     Raises:
         SandboxUnavailable: with one sentence on what to install.
     """
     if settings.sandbox == "docker":
-        return await _open_docker(settings)
+        return await _open_docker(settings, presence)
     if settings.sandbox == "jail":
         return _open_jail(settings)
     try:
-        return await _open_docker(settings)
+        return await _open_docker(settings, presence)
     except SandboxUnavailable as no_docker:
         try:
             jail = _open_jail(settings)
@@ -146,11 +152,11 @@ async def choose_sandbox(settings: Settings) -> Sandbox:
         return jail
 
 
-async def _open_docker(settings: Settings) -> Sandbox:
+async def _open_docker(settings: Settings, presence: Presence) -> Sandbox:
     from dynasaur_mcp.sandbox.docker import DockerSandbox, find_engine
 
     engine = await find_engine(settings.image)
-    return DockerSandbox(engine, settings.limits(), settings.cache, runtime=settings.docker_runtime)
+    return DockerSandbox(engine, settings.limits(), settings.cache, presence, runtime=settings.docker_runtime)
 
 
 def _open_jail(settings: Settings) -> Sandbox:

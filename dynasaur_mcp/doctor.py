@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import anyio.to_thread
 from dynasaur_mcp.app import choose_sandbox, open_store
 from dynasaur_mcp.errors import DynasaurError
 from dynasaur_mcp.library.embedding import Embedder
+from dynasaur_mcp.sandbox.base import Sandbox
+from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.sandbox.session import open_session
 from dynasaur_mcp.settings import Settings
 
@@ -96,7 +99,11 @@ async def _check_sandbox(settings: Settings, name: Literal["docker", "jail"], *,
 
 
 async def _ask_worker(settings: Settings) -> str:
-    sandbox = await choose_sandbox(settings)
+    with contextlib.closing(Presence(settings.cache / "servers")) as presence:
+        return await _ask(await choose_sandbox(settings, presence), settings)
+
+
+async def _ask(sandbox: Sandbox, settings: Settings) -> str:
     try:
         session = await open_session(sandbox, settings.limits())
         try:

@@ -9,6 +9,7 @@ import anyio.to_thread
 from dynasaur_mcp.errors import SandboxError
 from dynasaur_mcp.sandbox.docker import DockerSandbox, Engine
 from dynasaur_mcp.sandbox.engine import connect
+from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.settings import Settings
 
 
@@ -31,7 +32,9 @@ async def _sweep_docker(settings: Settings) -> Swept:
     try:
         client = await anyio.to_thread.run_sync(connect)
         # No image is named: also what a server of another version left is swept, whose image is not this one's.
-        sandbox = DockerSandbox(Engine(client, "", "", ""), settings.limits(), settings.cache)
+        sandbox = DockerSandbox(
+            Engine(client, "", "", ""), settings.limits(), settings.cache, Presence(settings.cache / "servers")
+        )
         try:
             return Swept("docker", await sandbox.reap(), "containers of servers that were killed")
         finally:

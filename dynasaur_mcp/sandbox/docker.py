@@ -98,12 +98,22 @@ class DockerSandbox:
 
     name = "docker"
 
-    def __init__(self, engine: Engine, limits: Limits, cache: Path, *, runtime: str = "", volume: str = VOLUME) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        cache: Path,
+        presence: Presence,
+        *,
+        runtime: str = "",
+        volume: str = VOLUME,
+    ) -> None:
         """
         Args:
             engine: As `find_engine` gave it; closed with the sandbox.
             limits: Of every worker.
-            cache: Folder for packages and signs of life. Servers that share it reap each other's leftovers, no others'.
+            cache: Folder for packages.
+            presence: This server's. Servers of one folder reap each other's leftovers, no others'.
             runtime: OCI runtime other than the engine's default, such as runsc.
             volume: Of the engine, for packages; made by it when it is not there. Servers share it.
         """
@@ -111,10 +121,7 @@ class DockerSandbox:
         self.limits = limits
         self.runtime = runtime
         self.volume = volume
-        try:
-            self._presence = Presence(cache / "servers")
-        except OSError as error:
-            raise SandboxUnavailable(f"The cache folder cannot be written: {error}.") from error
+        self._presence = presence
         self._store = PackageStore(cache / "packages", python_version=engine.python_version, platform=engine.platform)
         self._copied: set[str] = set()
         self._copying = anyio.Lock()
@@ -126,7 +133,11 @@ class DockerSandbox:
         return {SERVER_LABEL: self._presence.id, HOME_LABEL: self._presence.home}
 
     async def start(self) -> DockerWorker:
-        worker = DockerWorker(self.engine.client, self._new_name(), self._forget)
+        try:
+            name = self._new_name()
+        except OSError as error:
+            raise SandboxUnavailable(f"The cache folder cannot be written: {error.strerror}.") from error
+        worker = DockerWorker(self.engine.client, name, self._forget)
         # Registered before it exists and forgotten after it is gone, so aclose never misses one.
         self._workers[worker.id] = worker
         try:
@@ -164,7 +175,6 @@ class DockerSandbox:
             async with anyio.create_task_group() as killing:
                 for worker in list(self._workers.values()):
                     killing.start_soon(worker.kill)
-            self._presence.close()
             await anyio.to_thread.run_sync(self.engine.client.close)
 
     def _forget(self, worker: str) -> None:

@@ -18,6 +18,7 @@ from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.pool import open_pool
+from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.types import LibraryChanged, Status
 from tests.library.conftest import put, write_source
@@ -45,7 +46,7 @@ async def place(store: FileStore, tmp_path: Path) -> AsyncIterator[Place]:
     async def choose() -> Sandbox:
         if not place.has_sandbox:
             raise SandboxUnavailable("No sandbox here.")
-        return await choose_sandbox(settings)
+        return await choose_sandbox(settings, Presence(settings.cache / "servers"))
 
     with contextlib.closing(Index(store, None, None)) as index:
         async with open_pool(choose, settings.limits(), warm_workers=0) as pool:

@@ -12,6 +12,7 @@ from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.manage import manage_action
 from dynasaur_mcp.sandbox.pool import open_pool
+from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.types import LibraryChanged, Status, Tests
 from tests.library.conftest import put, write_source
@@ -33,8 +34,9 @@ async def manage(store: FileStore, changes: list[LibraryChanged], tmp_path: Path
     async def changed(change: LibraryChanged) -> None:
         changes.append(change)
 
+    presence = Presence(settings.cache / "servers")
     with contextlib.closing(Index(store, None, None)) as index:
-        async with open_pool(lambda: choose_sandbox(settings), settings.limits(), warm_workers=0) as pool:
+        async with open_pool(lambda: choose_sandbox(settings, presence), settings.limits(), warm_workers=0) as pool:
 
             async def manage(name: str, op: str, version: int | None = None, require_approval: bool = False) -> str:
                 return await manage_action(

@@ -13,6 +13,7 @@ import pytest
 from dynasaur_mcp.app import choose_sandbox
 from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.pool import Pool, open_pool
+from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.settings import Settings
 from dynasaur_mcp.types import Limits
 
@@ -71,7 +72,7 @@ def open_sandbox(sandbox_name: str, tmp_path: Path) -> OpenPool:
         )
 
         async def choose() -> Sandbox:
-            return await choose_sandbox(settings)
+            return await choose_sandbox(settings, Presence(settings.cache / "servers"))
 
         async with open_pool(choose, limits, warm_workers=0, **own) as pool:
             yield pool

@@ -43,10 +43,15 @@ def engine(require: Callable[[str], None]) -> Iterator[Engine]:
     found.client.close()
 
 
+def make_sandbox(engine: Engine, cache: Path, **options: Any) -> DockerSandbox:
+    presence = Presence(cache / "servers")
+    return DockerSandbox(replace(engine, client=connect()), SMALL, cache, presence, **options)
+
+
 @pytest.fixture
 async def sandbox(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerSandbox]:
     volume = f"dynasaur-test-{os.urandom(4).hex()}"
-    opened = DockerSandbox(replace(engine, client=connect()), SMALL, tmp_path, volume=volume)
+    opened = make_sandbox(engine, tmp_path, volume=volume)
     yield opened
     await opened.aclose()
     with contextlib.suppress(OSError):  # never made
@@ -196,7 +201,7 @@ async def test_container_removed_by_hand_is_a_lost_worker(engine: Engine, sandbo
 
 
 async def test_closing_the_sandbox_removes_every_worker(engine: Engine, tmp_path: Path) -> None:
-    closing = DockerSandbox(replace(engine, client=connect()), SMALL, tmp_path)
+    closing = make_sandbox(engine, tmp_path)
     for _ in range(3):
         await closing.start()
     assert len(list_containers(engine, closing)) == 3
@@ -205,7 +210,7 @@ async def test_closing_the_sandbox_removes_every_worker(engine: Engine, tmp_path
 
 
 async def test_start_cancelled_half_way_leaves_nothing_after_close(engine: Engine, tmp_path: Path) -> None:
-    closing = DockerSandbox(replace(engine, client=connect()), SMALL, tmp_path)
+    closing = make_sandbox(engine, tmp_path)
     async with anyio.create_task_group() as group:
         group.start_soon(closing.start)
         await anyio.wait_all_tasks_blocked()
@@ -219,10 +224,12 @@ async def test_worker_ends_with_a_server_that_is_killed(engine: Engine, tmp_path
 import sys, anyio
 from pathlib import Path
 from dynasaur_mcp.sandbox.docker import DockerSandbox, find_engine
+from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.types import Limits
 
 async def main():
-    worker = await DockerSandbox(await find_engine(), Limits(), Path(sys.argv[1])).start()
+    cache = Path(sys.argv[1])
+    worker = await DockerSandbox(await find_engine(), Limits(), cache, Presence(cache / "servers")).start()
     await worker.receive()
     print(worker.id, flush=True)
     await anyio.sleep_forever()
@@ -301,7 +308,7 @@ async def test_packages_in_the_volume_are_not_copied_again(
     worker = await sandbox.start()
     folder = await sandbox.packages((name,))
     before = run_inside(engine, worker.id, "stat", "-c", "%i %Z", folder)
-    again = DockerSandbox(replace(engine, client=connect()), SMALL, tmp_path, volume=sandbox.volume)
+    again = make_sandbox(engine, tmp_path, volume=sandbox.volume)
     assert await again.packages((name,)) == folder
     await again.aclose()
     assert run_inside(engine, worker.id, "stat", "-c", "%i %Z", folder) == before
@@ -382,15 +389,15 @@ async def test_engine_of_dockers_current_context_is_found(
 
 
 async def test_worker_without_its_image_says_to_build_it(engine: Engine, tmp_path: Path) -> None:
-    absent = replace(engine, client=connect(), image="dynasaur-test-absent:1")
-    closing = DockerSandbox(absent, SMALL, tmp_path)
+    absent = replace(engine, image="dynasaur-test-absent:1")
+    closing = make_sandbox(absent, tmp_path)
     with pytest.raises(SandboxUnavailable, match="image build"):
         await closing.start()
     await closing.aclose()
 
 
 async def test_runtime_the_engine_lacks_is_unavailable(engine: Engine, tmp_path: Path) -> None:
-    closing = DockerSandbox(replace(engine, client=connect()), SMALL, tmp_path, runtime="absent")
+    closing = make_sandbox(engine, tmp_path, runtime="absent")
     with pytest.raises(SandboxUnavailable, match="doctor"):
         await closing.start()
     await closing.aclose()
@@ -449,7 +456,11 @@ def test_wheels_fit_the_images_libc(machine: str, libc: str, platform: str) -> N
 
 def test_only_a_closed_presence_is_dead(tmp_path: Path) -> None:
     one, other = Presence(tmp_path), Presence(tmp_path)
+    assert list(tmp_path.iterdir()) == []
     assert one.home == other.home
+    assert one.others() == []
+    assert one.id
+    assert other.others() == [one.id]
     assert other.is_alive(one.id)
     one.close()
     assert not other.is_alive(one.id)
