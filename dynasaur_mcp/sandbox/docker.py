@@ -28,6 +28,7 @@ from dynasaur_mcp.sandbox.engine import ANSWER_SECONDS, NO_ENGINE, Client, conne
 from dynasaur_mcp.sandbox.image import PLATFORM_LABEL, PYTHON_LABEL, as_root, build_image, image_tag
 from dynasaur_mcp.sandbox.packages import LIST_NAME, PackageStore
 from dynasaur_mcp.sandbox.presence import Presence
+from dynasaur_mcp.sandbox.seccomp import profile_text
 from dynasaur_mcp.types import Limits
 
 __all__ = ["DockerSandbox", "Engine", "build_image", "find_engine", "image_tag"]
@@ -122,6 +123,7 @@ class DockerSandbox:
         self.runtime = runtime
         self.volume = volume
         self._presence = presence
+        self._security = ["no-new-privileges", f"seccomp={profile_text()}"]
         self._store = PackageStore(cache / "packages", python_version=engine.python_version, platform=engine.platform)
         self._copied: set[str] = set()
         self._copying = anyio.Lock()
@@ -205,7 +207,7 @@ class DockerSandbox:
             "HostConfig": {
                 "AutoRemove": True,
                 "CapDrop": ["ALL"],
-                "SecurityOpt": ["no-new-privileges"],
+                "SecurityOpt": self._security,
                 "ReadonlyRootfs": True,
                 "Tmpfs": {
                     "/workspace": f"rw,exec,nosuid,nodev,mode=1777,size={workspace}",
@@ -260,7 +262,7 @@ class DockerSandbox:
             "Labels": self.labels,
             "HostConfig": {
                 "CapDrop": ["ALL"],
-                "SecurityOpt": ["no-new-privileges"],
+                "SecurityOpt": self._security,
                 "NetworkMode": "none",
                 "Mounts": [{"Type": "volume", "Source": self.volume, "Target": "/packages"}],
                 "LogConfig": {"Type": "none"},
