@@ -23,7 +23,7 @@ class _Page:
 
 
 def fetch_page(url: str, save_as: Path | None = None, timeout_seconds: float = 20.0) -> _Page:
-    """Fetch a web page, or download a file. Needs network access, which a sandbox usually does not give.
+    """Fetch a web page, or download a file, from a host that code is allowed to reach.
 
     Args:
         url: An http or https address.
@@ -35,7 +35,7 @@ def fetch_page(url: str, save_as: Path | None = None, timeout_seconds: float = 2
 
     Raises:
         ValueError: The address is no http or https address, or the answer is over 20 MB.
-        ConnectionError: The server cannot be reached: no network here, no such host, or too slow.
+        ConnectionError: The server cannot be reached: not allowed here, no such host, or too slow.
         RuntimeError: The server answered with an error, such as 404.
 
     Examples:
@@ -57,8 +57,8 @@ def fetch_page(url: str, save_as: Path | None = None, timeout_seconds: float = 2
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise ConnectionError(
-            f"Cannot reach {host!r}: {reason}. Code in a sandbox usually has no network: ask for the page to be put "
-            "into the workspace as a file."
+            f"Cannot reach {host!r}: {reason}. Where the server does not allow that host, ask for the page to "
+            "be put into the workspace as a file."
         ) from None
     if len(data) > _MAX_BYTES:
         raise ValueError(f"What {url!r} gives is over {_MAX_BYTES >> 20} MB.")

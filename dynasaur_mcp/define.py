@@ -7,7 +7,7 @@ be told is logged, never a failed definition.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +20,7 @@ from dynasaur_mcp.library.closure import extract_function
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.reading import add_tags, read_action
 from dynasaur_mcp.library.store import Store
+from dynasaur_mcp.library.uses import follow_uses
 from dynasaur_mcp.sandbox.pool import Pool
 from dynasaur_mcp.tell import Changed, tell_change
 from dynasaur_mcp.types import Action, Check, Entry, LibraryChanged, Match, Problem, Status
@@ -38,6 +39,8 @@ class Definition:
     near: tuple[Match, ...]
     before: Entry | None
     """What was current; of the same version where it had this very source."""
+    denied: Mapping[str, tuple[str, ...]]
+    """As `Uses.denied`: whose need of hosts keeps it from being called here."""
 
 
 async def define_action(
@@ -65,10 +68,14 @@ async def define_action(
         async with pool.session(principal, from_session or "", create=False) as session:
             steps = session.steps
         source = await anyio.to_thread.run_sync(extract_function, steps, name or "")
+
+    def find_denied(name: str) -> Mapping[str, tuple[str, ...]]:
+        return follow_uses(store.get, [name], pool.limits.network).denied
+
     action = await anyio.to_thread.run_sync(_read, source, name, tags)
     current = _find_current(store, action, replaces)
     if current and current.action.sha256 == action.sha256 and current.status is not Status.DRAFT:
-        return Definition(current, (), current)
+        return Definition(current, (), current, find_denied(current.name))
     check = await check_action(action, store, pool)
     if problems := _find_failures(check):
         raise ActionInvalid(f"{action.name!r} was not kept:", problems)
@@ -82,7 +89,7 @@ async def define_action(
         status = decide_status(check.tests, require_approval)
         entry = await anyio.to_thread.run_sync(partial(keep, tests=check.tests, schemas=check.schemas, status=status))
         await tell_change(LibraryChanged(store.revision, (entry.name,)), index, changed)
-    return Definition(entry, near, current)
+    return Definition(entry, near, current, find_denied(entry.name))
 
 
 def _read(source: str, name: str | None, tags: Sequence[str]) -> Action:

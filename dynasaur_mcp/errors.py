@@ -6,6 +6,7 @@ DynasaurError
 │  │  └─ ActionBroken
 │  ├─ ActionExists
 │  ├─ ActionDisabled
+│  ├─ NetworkDenied
 │  ├─ ActionInvalid        carries every Problem at once
 │  ├─ ArgumentsInvalid     likewise
 │  ├─ SessionNotFound
@@ -26,8 +27,9 @@ A message says what is wrong, with the name in `!r`, then what to do; no paths o
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from dynasaur_mcp.hosts import explain_refusal
 from dynasaur_mcp.types import Problem
 
 
@@ -66,6 +68,20 @@ class ActionDisabled(ActionError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name!r} is disabled. manage_action(name={name!r}, op='enable') makes it callable again.")
+
+
+class NetworkDenied(ActionError):
+    """The action, or one that it uses, needs hosts that this server does not let code reach."""
+
+    def __init__(self, name: str, denied: Mapping[str, Sequence[str]]) -> None:
+        """
+        Args:
+            denied: The name of each that needs hosts -> those which it may not reach.
+        """
+        hosts = list(dict.fromkeys(host for needed in denied.values() for host in needed))
+        users = " and ".join(map(repr, denied))
+        who = repr(name) if list(denied) == [name] else f"{name!r} uses {users}, which"
+        super().__init__(f"{who} needs {', '.join(hosts)}: not allowed by this server. {explain_refusal(hosts)}.")
 
 
 class ProblemsError(ActionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from dynasaur_mcp.errors import ActionDisabled
+from dynasaur_mcp.errors import ActionDisabled, NetworkDenied
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.uses import follow_uses
 from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
@@ -30,13 +30,15 @@ async def execute_action(
         session: One that is open; None for the principal's default session, which is opened if need be.
 
     Raises:
-        ActionNotFound, ActionDisabled, ArgumentsInvalid, SessionNotFound: nothing was run.
+        ActionNotFound, ActionDisabled, NetworkDenied, ArgumentsInvalid, SessionNotFound: nothing was run.
         SandboxError: nothing could be run.
     """
     entry = store.get(name)
     if entry.status is Status.DISABLED:
         raise ActionDisabled(name)
-    used = follow_uses(store.get, [name])
+    used = follow_uses(store.get, [name], pool.limits.network)
+    if used.denied:
+        raise NetworkDenied(name, used.denied)
     async with pool.session(principal, session or DEFAULT_SESSION, create=session is None) as opened:
         outcome = await opened.call(name, used.sources, used.requirements, arguments)
     if used.missing and not outcome.succeeded:

@@ -183,7 +183,7 @@ def _headline(entry: Entry, *, current: Entry | None) -> str:
 
 def _describe(entry: Entry, current: Entry | None) -> str:
     action = entry.action
-    lists = {"tags": action.tags, "needs": action.requirements, "uses": action.uses}
+    lists = {"tags": action.tags, "needs": action.requirements, "network": action.network, "uses": action.uses}
     facts = [f"{label}: {', '.join(values)}" for label, values in lists.items() if values]
     calls = f"{entry.successes} of {entry.calls} calls succeeded" if entry.calls else "never called"
     head = [_headline(entry, current=current), calls, *facts, *_list_failures(entry.tests)]

@@ -129,7 +129,7 @@ class Runs:
     async def _see_through(self, run: Run, code: str, timeout_seconds: float | None) -> None:
         try:
             with run._scope:
-                used = follow_uses(self._store.get, await _find_used(code))
+                used = follow_uses(self._store.get, await _find_used(code), self._pool.limits.network)
                 async with self._pool.session(run.principal, run.session) as session:
                     outcome = await session.run(
                         code,

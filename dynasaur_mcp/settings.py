@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dynasaur_mcp.errors import SettingsError
+from dynasaur_mcp.hosts import read_host
 from dynasaur_mcp.types import Limits
 
 
@@ -31,6 +32,7 @@ class Settings(BaseSettings):
     )
     image: str = Field(default="", description="Docker image of the worker. Empty: the one `image build` makes.")
     docker_runtime: str = Field(default="", description="OCI runtime for containers, such as runsc (gVisor).")
+    network: str = Field(default="none", description="What code may reach by HTTP(S): none, or allow:HOST,…")
     timeout_seconds: float = Field(default=30.0, gt=0, le=3600, description="Wall time of one call.")
     memory_bytes: int = Field(default=1 << 30, ge=64 << 20, description="Memory of one worker.")
     processes: int = Field(default=128, ge=16, description="Processes of one worker.")
@@ -53,6 +55,21 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="warning", description="Log on stderr.")
 
+    @field_validator("network")
+    @classmethod
+    def _read_network(cls, text: str) -> str:
+        """In normal form."""
+        if text.strip() == "none":
+            return "none"
+        mode, _, hosts = text.strip().partition(":")
+        if mode != "allow" or not hosts:
+            raise ValueError("write none, or allow:HOST,… such as allow:api.example.org,*.example.com")
+        return f"allow:{','.join(dict.fromkeys(str(read_host(host)) for host in hosts.split(',')))}"
+
+    @property
+    def network_hosts(self) -> tuple[str, ...]:
+        return () if self.network == "none" else tuple(self.network.removeprefix("allow:").split(","))
+
     def limits(self) -> Limits:
         return Limits(
             wall_seconds=self.timeout_seconds,
@@ -62,6 +79,7 @@ class Settings(BaseSettings):
             workspace_bytes=self.workspace_bytes,
             file_bytes=self.workspace_bytes,
             output_bytes=self.output_bytes,
+            network=self.network_hosts,
         )
 
 

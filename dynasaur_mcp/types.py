@@ -92,6 +92,8 @@ class Action:
     """The code of each doctest example, without prompts."""
     requirements: tuple[str, ...] = ()
     """PEP 508, from the file's PEP 723 block."""
+    network: tuple[str, ...] = ()
+    """Hosts it needs, in the normal form of `hosts`; likewise."""
     tags: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
     """Names of the actions it imports, sorted."""
@@ -220,6 +222,8 @@ class Limits:
     open_files: int = 1024
     output_bytes: int = 1 << 20
     """Kept of each of stdout and stderr; the rest is counted and dropped."""
+    network: tuple[str, ...] = ()
+    """Hosts that code may reach by HTTP(S), in the normal form of `hosts`."""
 
 
 @dataclass(frozen=True, slots=True)

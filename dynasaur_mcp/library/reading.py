@@ -11,6 +11,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library import rules
@@ -89,6 +90,7 @@ def _build_action(source: str, tree: ast.Module, function: Function, script: Scr
         examples=tuple(example.source.strip() for example in _parse_examples(_raw_docstring(function))),
         requirements=script.requirements,
         tags=script.tags,
+        network=script.network,
         uses=tuple(sorted(_find_uses(tree) - {function.name})),
     )
 
@@ -245,7 +247,7 @@ def add_tags(source: str, tags: Sequence[str]) -> str:
     if wanted == script.tags:
         return source
     tagged = write_tags(source, wanted)
-    if read_script(tagged) != Script(script.requirements, wanted):
+    if read_script(tagged) != replace(script, tags=wanted):
         problem = Problem("the `# /// script` block is too unusual to extend. Write the tags into it yourself.")
         raise ActionInvalid("These tags cannot be kept:", [problem])
     return tagged

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from dynasaur_mcp.hosts import read_host
 from dynasaur_mcp.types import JSON, META_TOOLS, NAME_PATTERN, Problem
 
 MAX_SOURCE_BYTES = 1_000_000
 MAX_NAME_CHARACTERS = 40
 MAX_TAGS = 20
 MAX_TAG_CHARACTERS = 40
+MAX_HOSTS = 20
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -139,6 +141,20 @@ def check_script(script: Mapping[str, JSON]) -> Iterator[tuple[str, str]]:
         yield "`tool.dynasaur` is no table. Write a line `# [tool.dynasaur]`.", "dynasaur"
     else:
         yield from ((message, "tags") for message in check_tags(extras.get("tags", [])))
+        yield from _check_network(extras.get("network", []))
+
+
+def _check_network(hosts: JSON) -> Iterator[tuple[str, str]]:
+    if not _is_texts(hosts):
+        yield '`network` is no list of texts. Write it as `network = ["api.example.org"]`.', "network"
+        return
+    if len(hosts) > MAX_HOSTS:
+        yield f"{len(hosts)} hosts: {MAX_HOSTS} at most. Name a whole domain as *.example.org.", "network"
+    for text in hosts:
+        try:
+            read_host(text)
+        except ValueError as error:
+            yield f"in `network`, {error}.", text or "network"
 
 
 def _check_requirement(text: str) -> Iterator[str]:

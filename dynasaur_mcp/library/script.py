@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dynasaur_mcp.hosts import read_host
 from dynasaur_mcp.library import rules
 from dynasaur_mcp.types import JSON, Problem
 
@@ -21,6 +22,8 @@ class Script:
 
     requirements: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+    """Hosts, in the normal form of `hosts`."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -51,7 +54,9 @@ def read_script(source: str) -> Script:
         return Script(problems=problems)
     extras = script.get("tool", {}).get("dynasaur", {})
     requirements = tuple(dict.fromkeys(text.strip() for text in script.get("dependencies", [])))
-    return Script(requirements, tuple(dict.fromkeys(tag.strip() for tag in extras.get("tags", []))))
+    tags = tuple(dict.fromkeys(tag.strip() for tag in extras.get("tags", [])))
+    network = tuple(dict.fromkeys(str(read_host(host)) for host in extras.get("network", [])))
+    return Script(requirements, tags, network)
 
 
 def find_script(source: str) -> str:

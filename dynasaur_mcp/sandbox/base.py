@@ -14,7 +14,7 @@ class Worker(Protocol):
         ...
 
     async def send(self, data: bytes) -> None:
-        """Write all of `data` to its stdin.
+        """Write all of `data` to its stdin. What a cancelled call leaves unwritten goes before what the next one gives.
 
         Raises:
             WorkerLost: it is gone.

@@ -42,6 +42,7 @@ class DockerWorker:
         self._killed = self._gone = False
         self._raw: Any = None
         self._socket: socket.socket | None = None
+        self._to_send = bytearray()
         self._received = bytearray()
         self._of_stream = 0
         self._stream_bytes = 0
@@ -75,10 +76,10 @@ class DockerWorker:
         return bool(poll.poll(0))
 
     async def send(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
+        self._to_send += data
+        while self._to_send:
             try:
-                left = left[self._attached().send(left) :]
+                del self._to_send[: self._attached().send(self._to_send)]
             except _NOT_YET as error:
                 await self._wait(writable=not isinstance(error, ssl.SSLWantReadError))
             except OSError:

@@ -19,6 +19,7 @@ import random
 import secrets
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -39,6 +40,14 @@ _WORKER_MODULES = ("pydantic", "pydantic_core", "annotated_types", "typing_exten
 _FIRST_UID = 0x60000000
 _LAST_WORDS_BYTES = 2000
 _KILL_SECONDS = 5.0
+_CERTIFICATES = (
+    "/etc/ssl/certs",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/ca-certificates/extracted",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+)
 _ENVIRONMENT = {
     "HOME": "/workspace",
     "LANG": "C.UTF-8",
@@ -193,10 +202,11 @@ def _bwrap_command(limits: Limits, packages: Path, seccomp: int) -> list[str]:
         command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         command += ["--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000"]
-    for folder in _parents_of(_readable_paths()):
+    readable = _readable_paths() + (_certificate_paths() if limits.network else ())
+    for folder in _parents_of(readable):
         # Bubblewrap makes missing folders for its own uid only.
         command += ["--perms", "0755", "--dir", str(folder)]
-    for path in _readable_paths():
+    for path in readable:
         command += ["--ro-bind-try", str(path), str(path)]
     for path in _hidden_paths():
         command += ["--tmpfs", str(path)]
@@ -238,6 +248,18 @@ def _readable_paths() -> tuple[Path, ...]:
     if (base / "conda-meta").is_dir():
         paths.append(base / "lib")
     return tuple(dict.fromkeys(path for path in paths if path.exists()))
+
+
+@functools.cache
+def _certificate_paths() -> tuple[Path, ...]:
+    """Whom TLS trusts here: where this interpreter looks, and what the entries there are links to."""
+    ours = ssl.get_default_verify_paths()
+    named = [ours.openssl_cafile, ours.openssl_capath]
+    every = [Path(path) for path in (*named, *map(os.path.realpath, named), *_CERTIFICATES)]
+    found = [path for path in dict.fromkeys(every) if path.exists()]
+    # What is there with something above it, links too, cannot be mounted over.
+    above = {*found, *_readable_paths()}
+    return tuple(path for path in found if above.isdisjoint(path.parents))
 
 
 def _parents_of(paths: tuple[Path, ...]) -> list[Path]:

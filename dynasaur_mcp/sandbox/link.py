@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import anyio
@@ -13,6 +14,8 @@ from pydantic import ValidationError
 from dynasaur_mcp.errors import WorkerLost
 from dynasaur_mcp.sandbox.answer import Answer, Done
 from dynasaur_mcp.sandbox.base import Worker
+from dynasaur_mcp.sandbox.outlet import Outlet
+from dynasaur_mcp.sandbox.tunnels import Tunnels, open_tunnels
 from dynasaur_mcp.sandbox.wire import MAX_FRAME_BYTES, FrameError, FrameReader, encode_frame
 from dynasaur_mcp.types import Limits
 
@@ -30,7 +33,11 @@ OnOutput = Callable[[str, str], None]
 class Link:
     """The line to one worker. Callers hold `lock` for as long as a request takes."""
 
-    def __init__(self, worker: Worker, limits: Limits) -> None:
+    def __init__(self, worker: Worker, limits: Limits, outlet: Outlet | None) -> None:
+        """
+        Args:
+            outlet: The way to the hosts of `limits.network`; None where there are none.
+        """
         self.limits = limits
         self.lock = anyio.Lock()
         self.known: set[str] = set()
@@ -40,7 +47,11 @@ class Link:
         self.numbers = itertools.count(1)
         """For branches to come."""
         self._worker = worker
+        self._outlet = outlet
+        self._sending = anyio.Lock()
         self._reader = FrameReader()
+        self._tunnels: Tunnels | None = None
+        """Of the request under way."""
         self._requests = 0
         self._killed = False
 
@@ -69,9 +80,18 @@ class Link:
             raise WorkerLost("What it said first was not for the server") from None
 
     async def request(
-        self, request: dict[str, Any], timeout_seconds: float | None = None, on_output: OnOutput | None = None
+        self,
+        request: dict[str, Any],
+        timeout_seconds: float | None = None,
+        on_output: OnOutput | None = None,
+        *,
+        who: str = "",
     ) -> Answer:
-        """Send a request and read until it is done. A worker that is gone, silent or talks nonsense is killed."""
+        """Send a request and read until it is done. A worker that is gone, silent or talks nonsense is killed.
+
+        Args:
+            who: Whom connections of its code are made for, for the log; it may make none when this is empty.
+        """
         seconds = timeout_seconds or self.limits.wall_seconds
         self._requests += 1
         answer = Answer()
@@ -89,8 +109,9 @@ class Link:
         await anyio.lowlevel.checkpoint_if_cancelled()
         try:
             with anyio.fail_after(2 * (seconds + self.limits.grace_seconds) + _OVERHEAD_SECONDS):
-                await self._worker.send(data)
-                await self._read_answer(answer, on_output)
+                async with self._carrying(who):
+                    await self._send(data)
+                    await self._read_answer(answer, on_output)
         except anyio.get_cancelled_exc_class():
             await self._cancel(answer)
             raise
@@ -115,6 +136,10 @@ class Link:
     async def _read_answer(self, answer: Answer, on_output: OnOutput | None) -> None:
         while True:
             for message in self._reader.feed(await self._worker.receive()):
+                if "net" in message:
+                    if self._tunnels:
+                        self._tunnels.take(message)
+                    continue
                 if message.get("id") != self._requests:
                     continue
                 if "done" in message:
@@ -127,12 +152,33 @@ class Link:
                 if on_output:
                     on_output(stream, text)
 
+    @contextlib.asynccontextmanager
+    async def _carrying(self, who: str) -> AsyncIterator[None]:
+        """Carry the connections of a request's code while it lasts."""
+        if self._outlet is None or not who:
+            yield
+            return
+        async with open_tunnels(self._outlet, who, self._send_message) as self._tunnels:
+            try:
+                yield
+            finally:
+                self._tunnels = None
+
+    async def _send_message(self, message: Mapping[str, Any]) -> None:
+        await self._send(encode_frame(dict(message)))
+
+    async def _send(self, data: bytes) -> None:
+        async with self._sending:
+            await self._worker.send(data)
+
     async def _cancel(self, answer: Answer) -> None:
         """Stop the request under way; if that does not work in time, the worker."""
         with anyio.CancelScope(shield=True):
             try:
                 with anyio.fail_after(2 * self.limits.grace_seconds + 2):
-                    await self._worker.send(encode_frame({"op": "cancel", "id": self._requests}))
-                    await self._read_answer(answer, None)
-            except (WorkerLost, FrameError, ValidationError, TimeoutError):
+                    # At once: a worker that waits for its own frames to be read reads none.
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(self._send_message, {"op": "cancel", "id": self._requests})
+                        await self._read_answer(answer, None)
+            except* (WorkerLost, FrameError, ValidationError, TimeoutError):
                 await self.kill()

@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 
 from dynasaur_mcp.errors import SandboxError, SessionExists, SessionNotFound, SessionsFull
 from dynasaur_mcp.sandbox.base import Sandbox
+from dynasaur_mcp.sandbox.outlet import Outlet
 from dynasaur_mcp.sandbox.session import Session, open_session
 from dynasaur_mcp.types import Check, Limits
 
@@ -69,6 +70,7 @@ class Pool:
         self._most_warm = warm_workers
         self._tasks = tasks
         self._sandbox: Sandbox | None = None
+        self._outlet = Outlet(limits.network) if limits.network else None
         self._choosing = anyio.Lock()
         self._places: dict[tuple[str, str], _Place] = {}
         self._warm: list[Session] = []
@@ -239,7 +241,7 @@ class Pool:
 
     async def _start(self) -> Session:
         sandbox = await self._sandbox_chosen()
-        return await open_session(sandbox, self.limits)
+        return await open_session(sandbox, self.limits, self._outlet)
 
     async def _sandbox_chosen(self) -> Sandbox:
         async with self._choosing:
@@ -264,6 +266,8 @@ class Pool:
         async with anyio.create_task_group() as tasks:
             for session in everyone:
                 tasks.start_soon(session.kill)
+        if self._outlet:
+            await self._outlet.aclose()
         if self._sandbox:
             await self._sandbox.aclose()
 

@@ -11,6 +11,7 @@ from dynasaur_mcp.errors import ArgumentsInvalid, SandboxUnavailable, SessionNot
 from dynasaur_mcp.sandbox.answer import Answer
 from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.link import Link, OnOutput
+from dynasaur_mcp.sandbox.outlet import Outlet
 from dynasaur_mcp.types import Check, Ending, Image, Limits, Outcome, Problem, Schemas, Tests, WorkspaceFile
 
 _ENDINGS = frozenset(Ending)
@@ -20,13 +21,13 @@ _LOST_WITH_WORKER = "was lost with its worker (which was removed, restarted, or 
 InstallPackages = Callable[[tuple[str, ...]], Awaitable[str]]
 
 
-async def open_session(sandbox: Sandbox, limits: Limits) -> Session:
+async def open_session(sandbox: Sandbox, limits: Limits, outlet: Outlet | None = None) -> Session:
     """A session in a worker of its own, ready for its first request.
 
     Raises:
         SandboxUnavailable
     """
-    session = Session(Link(await sandbox.start(), limits), sandbox.packages)
+    session = Session(Link(await sandbox.start(), limits, outlet), sandbox.packages)
     try:
         await session.link.wait_ready()
     except WorkerLost as error:
@@ -177,7 +178,8 @@ class Session:
         self, request: dict[str, Any], timeout_seconds: float | None = None, on_output: OnOutput | None = None
     ) -> Answer:
         try:
-            return await self.link.request({**request, "branch": self._branch}, timeout_seconds, on_output)
+            who = f"{self.principal!r} in session {self.name!r}" if self.name else ""
+            return await self.link.request({**request, "branch": self._branch}, timeout_seconds, on_output, who=who)
         finally:
             self.used_at = time.monotonic()
 

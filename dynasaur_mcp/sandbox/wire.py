@@ -1,5 +1,10 @@
 """Frames between server and worker: 4 bytes of length, big-endian, then one JSON object in UTF-8.
 
+Connections that code in a worker makes to the server's egress proxy travel in frames too, alike in both directions:
+    {"net": number, "data": base64}   some bytes; the first of a number, always the worker's, opens the connection
+    {"net": number, "passed": bytes}  of what came, so many were passed on: as many more may be sent
+    {"net": number, "end": true}      it is closed, for both directions
+
 The only module both sides import, so standard library only.
 """
 
@@ -11,6 +16,12 @@ from typing import Any
 
 MAX_FRAME_BYTES = 16 << 20
 """Of one frame, either way."""
+NET_WINDOW_BYTES = 256 << 10
+"""Of one connection, one way: what may be under way before the other side has said that it has passed on as much."""
+NET_CHUNK_BYTES = 48 << 10
+"""Of a connection in one frame."""
+NET_CONNECTIONS = 64
+"""Of one worker at once."""
 
 _HEADER = struct.Struct(">I")
 

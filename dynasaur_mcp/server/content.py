@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from mcp_types import CallToolResult, ContentBlock, ImageContent, TextContent
 
-from dynasaur_mcp.errors import DynasaurError
+from dynasaur_mcp.errors import DynasaurError, NetworkDenied
 from dynasaur_mcp.types import JSON, Ending, Entry, Image, Match, Outcome, Status
 
 if TYPE_CHECKING:
@@ -173,7 +173,9 @@ def present_definition(definition: Definition, *, listed: bool) -> CallToolResul
     lines = [f"{verb} {entry.name!r}: v{entry.version}, {entry.tests}, {describe_standing(entry, listed=listed)}."]
     example = ", ".join(f"{json.dumps(p.name)}: …" for p in entry.action.parameters if p.default is None)
     by_name = f"execute_action(name={entry.name!r}, arguments={{{example}}})"
-    if entry.status is not Status.DISABLED:
+    if definition.denied:
+        lines.append(f"It cannot be called here yet. {NetworkDenied(entry.name, definition.denied)}")
+    elif entry.status is not Status.DISABLED:
         lines.append(f"Call it: {'tool ' + repr(entry.name) + ', or ' if listed else ''}{by_name}")
         lines.append(f"In run_python: from actions import {entry.name}")
     if listed and before and before.schemas and entry.schemas and before.schemas.output != entry.schemas.output:
@@ -232,6 +234,8 @@ def describe_match(match: Match, *, full: bool) -> str:
         lines.append(f"  Example: {clean_line(calls[0], 200)}")
     if full and action.requirements:
         lines.append(f"  Needs: {', '.join(action.requirements)}")
+    if action.network:
+        lines.append(f"  Network: {', '.join(action.network)}")
     if full and action.uses:
         lines.append(f"  Uses: {', '.join(action.uses)}")
     if full and entry.schemas is not None:

@@ -85,7 +85,7 @@ def build_server(
     `on_first_list` is called once, as the first `tools/list` is answered, and must return at once.
     """
     announcer = Announcer()
-    listing = Listing(store, expose, expose_tokens)
+    listing = Listing(store, expose, expose_tokens, pool.limits.network)
     handlers = Handlers(
         store=store,
         index=index,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from mcp.server.context import CallNext, HandlerResult
@@ -69,11 +69,11 @@ class Listing:
     when the revision has changed, and then only the tools of actions that changed are checked again.
     """
 
-    def __init__(self, store: Store, exposure: Exposure, budget_tokens: int) -> None:
+    def __init__(self, store: Store, exposure: Exposure, budget_tokens: int, network: Sequence[str] = ()) -> None:
         self._store = store
         self._exposure = exposure
         self._budget_tokens = budget_tokens
-        self._meta_tools = describe_meta_tools()
+        self._meta_tools = describe_meta_tools(network)
         self._revision: int | None = None
         self._tools: tuple[Tool, ...] = ()
         self._names: frozenset[str] = frozenset()

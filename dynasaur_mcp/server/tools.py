@@ -7,7 +7,7 @@ characters of JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mcp_types import Tool, ToolAnnotations
 
@@ -25,9 +25,13 @@ from dynasaur_mcp.types import JSON, Entry
 
 DESCRIPTION_CHARACTERS = 1000
 PARAMETER_CHARACTERS = 300
+HOSTS_SHOWN = 3
+HOSTS_CHARACTERS = 60
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 ADDS = ToolAnnotations(destructive_hint=False, open_world_hint=False)
 """Code too: it can change nothing but its own session's workspace."""
+REACHES = ToolAnnotations(destructive_hint=True, open_world_hint=True)
+"""Code that may use the network: what it does there is up to the hosts."""
 DELETES = ToolAnnotations(destructive_hint=True, open_world_hint=False)
 
 
@@ -66,7 +70,12 @@ def title_of(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def describe_meta_tools() -> list[Tool]:
+def describe_meta_tools(network: Sequence[str] = ()) -> list[Tool]:
+    """
+    Args:
+        network: The hosts that code may reach.
+    """
+    runs_code = REACHES if network else ADDS
     return [
         describe_meta_tool(
             SearchActions,
@@ -76,10 +85,11 @@ def describe_meta_tools() -> list[Tool]:
         ),
         describe_meta_tool(
             RunPython,
-            "Run Python in a sandbox without network. Variables, imports and /workspace files stay for the next call; "
-            "the last expression's value is shown; top-level await works. A step that overruns or crashes is undone. "
+            f"Run Python in a sandbox {describe_network(network)}. Variables, imports and /workspace files stay for "
+            "the next call; the last expression's value is shown; top-level await works. A step that overruns or "
+            "crashes is undone. "
             "`from actions import name` composes kept actions.",
-            ADDS,
+            runs_code,
         ),
         describe_meta_tool(
             DefineAction,
@@ -92,7 +102,7 @@ def describe_meta_tools() -> list[Tool]:
             ExecuteAction,
             "Call an action by name, also one just defined or not in the tool list. It sees the session's /workspace, "
             "not its variables.",
-            ADDS,
+            runs_code,
         ),
         describe_meta_tool(
             ManageAction,
@@ -108,6 +118,14 @@ def describe_meta_tools() -> list[Tool]:
     ]
 
 
+def describe_network(hosts: Sequence[str]) -> str:
+    if not hosts:
+        return "without network"
+    shown = ", ".join(hosts[:HOSTS_SHOWN])
+    more = len(hosts) - HOSTS_SHOWN
+    return f"with HTTP(S) to {clean_line(shown, HOSTS_CHARACTERS)}{f' and {more} more' if more > 0 else ''} only"
+
+
 def describe_action(entry: Entry) -> Tool:
     """The tool an action is. Its description is text by a model for later models: capped, cleaned, with its author.
 
@@ -117,16 +135,18 @@ def describe_action(entry: Entry) -> Tool:
     if entry.schemas is None:
         raise ValueError(f"{entry.name!r} has no schemas yet")
     author = clean_line(entry.author, 60)
+    network = entry.action.network
+    needs = f"; needs the network: {', '.join(network)}" if network else ""
     text = "\n".join(printable(line) for line in entry.action.docstring.strip().splitlines())
     if len(text) > DESCRIPTION_CHARACTERS:
         text = text[: DESCRIPTION_CHARACTERS - 1].rstrip() + "…"
     return Tool(
         name=entry.name,
         title=title_of(entry.name),
-        description=f"{text}\n(Action v{entry.version}, {entry.tests}, by {author})",
+        description=f"{text}\n(Action v{entry.version}, {entry.tests}, by {author}{needs})",
         input_schema=clean_descriptions(entry.input_schema),
         output_schema=clean_descriptions(entry.schemas.output),
-        annotations=ADDS,
+        annotations=REACHES if network else ADDS,
         _meta={
             "dynasaur/version": entry.version,
             "dynasaur/tested": str(entry.tests),

@@ -230,3 +230,34 @@ def test_a_block_too_unusual_to_extend_is_left_alone() -> None:
     source = "# /// script\n# tool.dynasaur.tags = ['a']\n# ///\n" + named("f")
     with pytest.raises(ActionInvalid, match="Write the tags into it yourself"):
         add_tags(source, ["b"])
+
+
+def write_network(hosts: str) -> str:
+    return f"# /// script\n# [tool.dynasaur]\n# network = {hosts}\n# ///\n" + (
+        'def fetch() -> None:\n    """Fetch it."""\n'
+    )
+
+
+def test_hosts_it_needs_are_read_into_normal_form() -> None:
+    action = read_action(write_network('["API.example.org", "*.example.com:8443", "api.example.org"]'))
+    assert action.network == ("api.example.org", "*.example.com:8443")
+    assert read_action(add_tags(action.source, ["web"])).network == action.network
+
+
+@pytest.mark.parametrize(
+    ("hosts", "message"),
+    [
+        ('"api.example.org"', "`network` is no list of texts"),
+        ("[80]", "`network` is no list of texts"),
+        ('["https://api.example.org/x"]', "'https://api.example.org/x' is no host. Write it like api.example.org"),
+        ('["*"]', "'*' is no host"),
+        ('["localhost"]', "'localhost' never leads to this machine"),
+        (str([f"h{number}.example.org" for number in range(21)]), "21 hosts: 20 at most"),
+    ],
+)
+def test_hosts_that_are_none_are_told_with_their_line(hosts: str, message: str) -> None:
+    with pytest.raises(ActionInvalid) as refused:
+        read_action(write_network(hosts))
+    (problem,) = refused.value.problems
+    assert problem.line == 3
+    assert message in problem.message

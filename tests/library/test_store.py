@@ -133,6 +133,19 @@ def test_sources_and_requirements_follow_what_is_used(store: FileStore) -> None:
     assert follow_uses(store.get, ["top", "low"]).requirements == ("numpy", "pandas")
 
 
+def test_need_of_hosts_is_kept_by_version_and_keeps_from_being_called(store: FileStore) -> None:
+    block = "# /// script\n# [tool.dynasaur]\n# network = ['api.example.org']\n# ///\n"
+    put(store, block + write_source("low"))
+    put(store, write_source("top", uses="low"))
+    assert store.history("low")[0].action.network == ("api.example.org",)
+    assert follow_uses(store.get, ["top"]).denied == {}
+    assert follow_uses(store.get, ["top"], ["*.example.org"]).denied == {}
+    denied = follow_uses(store.get, ["top"], [])
+    assert denied.denied == {"low": ("api.example.org",)}
+    assert set(denied.sources) == {"top"}
+    assert "'low' needs api.example.org: not allowed by this server." in denied.missing["low"]
+
+
 def test_actions_that_use_each_other_are_followed_once(store: FileStore) -> None:
     put(store, write_source("ping", uses="pong"))
     put(store, write_source("pong", uses="ping"))

@@ -49,6 +49,7 @@ def open_sandbox(sandbox_name: str, tmp_path: Path) -> OpenPool:
             memory_bytes=limits.memory_bytes,
             workspace_bytes=limits.workspace_bytes,
             output_bytes=limits.output_bytes,
+            network=f"allow:{','.join(limits.network)}" if limits.network else "none",
         )
 
         async def choose() -> Sandbox:

@@ -16,8 +16,9 @@ from dynasaur_mcp.server.tools import count_tokens, describe_action, describe_me
 from dynasaur_mcp.types import META_TOOLS, Ending, Schemas, Status
 
 
-def test_six_meta_tools_together_cost_at_most_1000_tokens() -> None:
-    tokens = {tool.name: count_tokens(tool) for tool in describe_meta_tools()}
+@pytest.mark.parametrize("network", [(), tuple(f"{'x' * 60}{number}.example.org" for number in range(20))])
+def test_six_meta_tools_together_cost_at_most_1000_tokens(network: tuple[str, ...]) -> None:
+    tokens = {tool.name: count_tokens(tool) for tool in describe_meta_tools(network)}
     print(tokens, sum(tokens.values()))
     assert set(tokens) == set(META_TOOLS)
     assert sum(tokens.values()) <= 1000

@@ -17,6 +17,7 @@ from typing import Any
 from dynasaur_mcp.sandbox.worker.forker import Channel
 from dynasaur_mcp.sandbox.worker.imports import add_sources
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
+from dynasaur_mcp.sandbox.worker.relay import forget_environment
 from dynasaur_mcp.sandbox.worker.schemas import SchemaError, Signature
 
 MAX_FAILURES = 20
@@ -24,10 +25,11 @@ _MAX_FAILURE_CHARACTERS = 2000
 
 
 def check_action(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
-    """Job `check`: import `action`, make its schemas, run its tests. Says each phase before it begins."""
+    """Job `check`: import `action`, make its schemas, run its tests, all without network. Says each phase first."""
     name = message["action"]
     done: dict[str, Any] = {"ending": "returned", "problems": [], "schemas": None, "passed": 0, "failures": []}
     channel.send({"phase": "import"})
+    forget_environment()
     try:
         add_sources(message["sources"], message["folders"])
         module = importlib.import_module(f"actions.{name}")

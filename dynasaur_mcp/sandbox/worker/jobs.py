@@ -14,6 +14,7 @@ from typing import Any
 from dynasaur_mcp.sandbox.wire import MAX_FRAME_BYTES, FrameError, FrameReader, encode_frame
 from dynasaur_mcp.sandbox.worker.forker import FORK, FORK_AHEAD, HIDE, SHOW
 from dynasaur_mcp.sandbox.worker.printed import Printed
+from dynasaur_mcp.sandbox.worker.relay import Relay
 from dynasaur_mcp.sandbox.worker.usage import count_oom_kills
 
 FORK_SECONDS = 15.0
@@ -163,6 +164,7 @@ class Job:
         requests: int,
         is_cancelled: Callable[[], bool],
         uses_too_much: Callable[[], bool],
+        relay: Relay | None,
     ) -> None:
         """Carry output and wait for the end: its own, or at the limits' hands."""
         oom_kills = count_oom_kills()
@@ -170,7 +172,8 @@ class Job:
         printed = {stream: Printed(output_bytes) for stream in _STREAMS}
         poll = select.poll()
         names = {descriptor: stream for stream, descriptor in self._output.items()}
-        for descriptor in (*names, requests):
+        outside = relay.fileno() if relay else -1
+        for descriptor in (*names, requests, *([outside] if relay else [])):
             poll.register(descriptor, select.POLLIN)
         poll.register(self._stream, select.POLLIN | (select.POLLOUT if self._to_send else 0))
         # The end of the process itself: its socket may be held open by what it started.
@@ -189,6 +192,8 @@ class Job:
                 elif descriptor == requests:
                     if is_cancelled():
                         stop.begin("cancelled")
+                elif relay and descriptor == outside:
+                    relay.turn()
                 elif descriptor == ended and not self.done:
                     self._talk(poll)
                     self.done = self.done or {"ending": "lost"}

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import sys
 import traceback
 
 MAX_CHARACTERS = 20_000
+_MAX_CHAIN = 60
+_NO_NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.EADDRNOTAVAIL)
 _USER_FILES = ("<step ", "actions/", "<doctest ", "<string>", "/workspace/", "/tmp/")
+
+hosts: tuple[str, ...] = ()
+"""That code may reach."""
 
 
 def describe_exception(error: BaseException) -> str:
@@ -35,7 +43,27 @@ def hint_for(error: BaseException) -> str:
             f"Hint: {package!r} is not installed in the sandbox. An action declares the package it needs at its top:\n"
             f'# /// script\n# dependencies = ["{package}"]\n# ///\n'
         )
+    if _comes_of_no_network(error):
+        return _hint_at_network()
     return ""
+
+
+def _comes_of_no_network(error: BaseException) -> bool:
+    """Clients of HTTP wrap what the system said in errors of their own, some as the cause, some as an argument."""
+    chain: list[object] = [error]
+    for one in chain:
+        if isinstance(one, socket.gaierror) or (isinstance(one, OSError) and one.errno in _NO_NETWORK):
+            return True
+        if isinstance(one, BaseException) and len(chain) < _MAX_CHAIN:
+            chain += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args[:3]]
+    return False
+
+
+def _hint_at_network() -> str:
+    allowed = "The operator of the server allows hosts with --network allow:HOST,…\n"
+    if hosts and "http_proxy" in os.environ:
+        return f"Hint: only HTTP(S) by the proxy in $HTTP_PROXY gets out, to {', '.join(hosts)}. {allowed}"
+    return f"Hint: the sandbox has no network, and 127.0.0.1 is its own. {allowed}"
 
 
 def _keep_user_frames(shown: traceback.TracebackException | None) -> None:

@@ -9,6 +9,7 @@ Requests (one at a time; `cancel` may come in between):
     {"id", "op": "fork", "branch", "as", "seconds"}, {"id", "op": "drop" | "measure", "branch"}
     {"id", "op": "ping"}
     {"op": "cancel", "id"}
+and, while a request is under way, frames of connections to the outside, both ways: see `wire`.
 Answers: {"ready": pid} once, then for each request {"id", "stream": "stdout" | "stderr", "text"} … and
 {"id", "done": {…}}.
 A `call` whose key it does not know, sent without sources, is answered {"done": {"ending": "unknown"}}.
@@ -34,7 +35,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
+from dynasaur_mcp.sandbox.worker import problems
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
+from dynasaur_mcp.sandbox.worker.relay import Relay
 from dynasaur_mcp.sandbox.worker.template import become_template
 from dynasaur_mcp.sandbox.worker.usage import kill_strays, memory_of, uses_more_than
 from dynasaur_mcp.sandbox.worker.workspaces import Workspaces
@@ -57,6 +60,12 @@ class Supervisor:
         self._in = frames_in
         self._out = frames_out
         self._limits = limits
+        self._relay: Relay | None = None
+        if limits["network"]:
+            self._relay = Relay(self._send, limits["open_files"])
+            # Before the template, which everything that connects descends from.
+            self._relay.set_environment(limits["network"])
+            problems.hosts = tuple(limits["network"])
         self._reader = FrameReader()
         self._waiting: collections.deque[dict[str, Any]] = collections.deque()
         self._template: Forker | None = None
@@ -86,6 +95,9 @@ class Supervisor:
             if request["op"] == "cancel":
                 continue
             done = self._answer[request["op"]](request)
+            if self._relay:
+                # Before the answer: after it the server has nobody to carry for.
+                self._relay.stop()
             self._send({"id": request["id"], "done": done})
             # After the answer, before the next request: nobody waits for the end of what is over.
             self._sweep()
@@ -234,6 +246,7 @@ class Supervisor:
             requests=self._in,
             is_cancelled=lambda: self._is_cancelled(request["id"]),
             uses_too_much=self._uses_too_much,
+            relay=self._relay if request["op"] in ("step", "call") else None,
         )
         return job.done, job
 
@@ -351,7 +364,11 @@ class Supervisor:
         data = os.read(self._in, 1 << 16)
         if not data:
             os._exit(0)
-        self._waiting.extend(self._reader.feed(data))
+        for message in self._reader.feed(data):
+            if "net" not in message:
+                self._waiting.append(message)
+            elif self._relay:
+                self._relay.take(message)
 
     def _next_request(self) -> dict[str, Any]:
         while not self._waiting:
