@@ -154,15 +154,21 @@ async def choose_sandbox(settings: Settings, presence: Presence) -> Sandbox:
 
 async def _open_docker(settings: Settings, presence: Presence) -> Sandbox:
     from dynasaur_mcp.sandbox.docker import DockerSandbox, find_engine
+    from dynasaur_mcp.sandbox.packages import PackageStore
+    from dynasaur_mcp.sandbox.wheels import Target
 
     engine = await find_engine(settings.image)
-    return DockerSandbox(engine, settings.limits(), settings.cache, presence, runtime=settings.docker_runtime)
+    target = Target(engine.python_version, engine.platform)
+    store = PackageStore(settings.cache, target, settings.package_rules())
+    return DockerSandbox(engine, settings.limits(), store, presence, runtime=settings.docker_runtime)
 
 
 def _open_jail(settings: Settings) -> Sandbox:
     from dynasaur_mcp.sandbox.jail import Jail, find_bwrap
     from dynasaur_mcp.sandbox.packages import PackageStore
+    from dynasaur_mcp.sandbox.wheels import Target
 
     find_bwrap()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return Jail(settings.limits(), PackageStore(settings.cache / "packages", python_version=version, platform=None))
+    store = PackageStore(settings.cache, Target(version), settings.package_rules())
+    return Jail(settings.limits(), store)

@@ -6,10 +6,10 @@ from functools import partial
 
 import anyio.to_thread
 
-from dynasaur_mcp.errors import ActionInvalid
+from dynasaur_mcp.errors import RequirementsInvalid
 from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.library.store import Store
-from dynasaur_mcp.library.uses import follow_uses
+from dynasaur_mcp.library.uses import follow_uses, join_requirements, naming_who_needs
 from dynasaur_mcp.sandbox.pool import Pool
 from dynasaur_mcp.types import Action, Check, Entry, Problem, Status, Tests
 
@@ -25,11 +25,13 @@ async def check_action(action: Action, store: Store, pool: Pool) -> Check:
     if missing:
         problems = [Problem(f"it uses {name!r} from actions. {why}") for name, why in missing.items()]
         return Check(problems=tuple(problems))
-    requirements = tuple(sorted({*used.requirements, *action.requirements}))
+    needs = {**used.needs, action.name: action.requirements}
+    sources = {**used.sources, action.name: action.source}
     try:
-        check = await pool.check(action.name, {**used.sources, action.name: action.source}, requirements)
-    except ActionInvalid as error:
-        return Check(problems=(Problem(str(error)),))
+        with naming_who_needs(needs, action.name):
+            check = await pool.check(action.name, sources, join_requirements(needs))
+    except RequirementsInvalid as error:
+        return Check(problems=error.problems)
     if check.problems and action.name in used.sources.keys() | used.missing.keys():
         hint = "Import it inside the function, or break the circle"
         circle = Problem(f"{', '.join(map(repr, action.uses))} in turn uses {action.name!r}. {hint}.")

@@ -6,6 +6,7 @@ A table is drawn on a terminal; in a pipe it is lines of tab-separated values.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -243,12 +244,17 @@ def build(
 
 
 @app.command()
-def gc() -> None:
-    """Remove what killed servers left behind."""
-    show_table(
-        ["sandbox", "removed", ""],
-        [(one.sandbox, str(one.removed), one.note) for one in anyio.run(sweep, read_settings())],
-    )
+def gc(
+    packages: Annotated[
+        bool, typer.Option("--packages", help="Remove all packages not in use; have their versions chosen anew.")
+    ] = False,
+) -> None:
+    """Remove what killed servers left behind, and packages beyond their room."""
+    swept = anyio.run(partial(sweep, read_settings(), all_packages=packages))
+    rows = [
+        (one.sandbox, str(one.workers), str(one.sets), f"{one.bytes / (1 << 20):,.1f} MiB", one.note) for one in swept
+    ]
+    show_table(["sandbox", "workers", "package sets", "freed", ""], rows)
 
 
 def describe_status(entry: Entry) -> str:

@@ -8,6 +8,7 @@ DynasaurError
 │  ├─ ActionDisabled
 │  ├─ NetworkDenied
 │  ├─ ActionInvalid        carries every Problem at once
+│  │  └─ RequirementsInvalid
 │  ├─ ArgumentsInvalid     likewise
 │  ├─ SessionNotFound
 │  ├─ SessionExists
@@ -94,6 +95,15 @@ class ProblemsError(ActionError):
 
 class ActionInvalid(ProblemsError):
     """A definition breaks rules, does not import, or fails its tests."""
+
+
+class RequirementsInvalid(ActionInvalid):
+    """Requirements that cannot be installed, or may not be."""
+
+    def __init__(self, problems: Sequence[Problem], culprits: Sequence[str] = ()) -> None:
+        self.culprits = tuple(culprits)
+        """Those to blame, as they were given; empty for none in particular."""
+        super().__init__("Requirements that cannot be installed:", problems)
 
 
 class ArgumentsInvalid(ProblemsError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dynasaur_mcp.errors import ActionDisabled, NetworkDenied
 from dynasaur_mcp.library.store import Store
-from dynasaur_mcp.library.uses import follow_uses
+from dynasaur_mcp.library.uses import follow_uses, join_requirements, naming_who_needs
 from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
 from dynasaur_mcp.types import JSON, Entry, Outcome, Status
 
@@ -30,7 +30,8 @@ async def execute_action(
         session: One that is open; None for the principal's default session, which is opened if need be.
 
     Raises:
-        ActionNotFound, ActionDisabled, NetworkDenied, ArgumentsInvalid, SessionNotFound: nothing was run.
+        ActionNotFound, ActionDisabled, NetworkDenied, ArgumentsInvalid, RequirementsInvalid, SessionNotFound: nothing
+            was run.
         SandboxError: nothing could be run.
     """
     entry = store.get(name)
@@ -40,7 +41,8 @@ async def execute_action(
     if used.denied:
         raise NetworkDenied(name, used.denied)
     async with pool.session(principal, session or DEFAULT_SESSION, create=session is None) as opened:
-        outcome = await opened.call(name, used.sources, used.requirements, arguments)
+        with naming_who_needs(used.needs, name):
+            outcome = await opened.call(name, used.sources, join_requirements(used.needs), arguments)
     if used.missing and not outcome.succeeded:
         outcome = replace(outcome, notes=(*outcome.notes, *used.missing.values()))
     store.record_call(name, entry.version, principal=principal, ending=outcome.ending, seconds=outcome.seconds)

@@ -14,8 +14,9 @@ from anyio.abc import TaskGroup
 
 from dynasaur_mcp.errors import RunNotFound
 from dynasaur_mcp.library.reading import find_used_actions
+from dynasaur_mcp.library.script import read_step
 from dynasaur_mcp.library.store import Store
-from dynasaur_mcp.library.uses import follow_uses
+from dynasaur_mcp.library.uses import follow_uses, join_requirements, naming_who_needs
 from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
 from dynasaur_mcp.types import Ending, Outcome
 
@@ -78,11 +79,19 @@ class Runs:
         self._runs: OrderedDict[str, Run] = OrderedDict()
 
     async def start(
-        self, code: str, *, principal: str, session: str | None, timeout_seconds: float | None, background: bool
+        self,
+        code: str,
+        requirements: tuple[str, ...] = (),
+        *,
+        principal: str,
+        session: str | None,
+        timeout_seconds: float | None,
+        background: bool,
     ) -> Run:
         """Run code in a session, which is opened if need be.
 
         Args:
+            requirements: Packages it needs, beside those it declares at its top.
             background: Come back at once. Otherwise when it has ended, or after `wait_seconds`; a caller who is
                 cancelled before that cancels the run.
 
@@ -91,7 +100,7 @@ class Runs:
         """
         run = Run(principal, session or DEFAULT_SESSION)
         self._runs[run.id] = run
-        self._tasks.start_soon(self._see_through, run, code, timeout_seconds)
+        self._tasks.start_soon(self._see_through, run, code, requirements, timeout_seconds)
         if not background:
             try:
                 await run.wait(self._wait_seconds)
@@ -126,18 +135,22 @@ class Runs:
             raise RunNotFound(f"No run {run_id!r}. A run's id is in run_python's result; old runs are forgotten.")
         return run
 
-    async def _see_through(self, run: Run, code: str, timeout_seconds: float | None) -> None:
+    async def _see_through(
+        self, run: Run, code: str, requirements: tuple[str, ...], timeout_seconds: float | None
+    ) -> None:
         try:
             with run._scope:
                 used = follow_uses(self._store.get, await _find_used(code), self._pool.limits.network)
+                needs = {**used.needs, "": (*requirements, *read_step(code))}
                 async with self._pool.session(run.principal, run.session) as session:
-                    outcome = await session.run(
-                        code,
-                        used.sources,
-                        used.requirements,
-                        timeout_seconds=timeout_seconds,
-                        on_output=lambda stream, text: run._printed.append((stream, text)),
-                    )
+                    with naming_who_needs(needs):
+                        outcome = await session.run(
+                            code,
+                            used.sources,
+                            join_requirements(needs),
+                            timeout_seconds=timeout_seconds,
+                            on_output=lambda stream, text: run._printed.append((stream, text)),
+                        )
                     run.outcome = replace(outcome, notes=(*outcome.notes, *used.missing.values()))
             if run._scope.cancelled_caught:
                 stdout, stderr = (

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dynasaur_mcp.errors import SettingsError
 from dynasaur_mcp.hosts import read_host
-from dynasaur_mcp.types import Limits
+from dynasaur_mcp.types import Limits, PackageRules
+
+_PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 class Settings(BaseSettings):
@@ -48,6 +51,15 @@ class Settings(BaseSettings):
         default="auto", description="Which actions are tools. auto: pinned, newest and most used, within expose_tokens."
     )
     expose_tokens: int = Field(default=2000, ge=0, description="Budget of auto, in tokens of tool definitions.")
+    packages: Literal["none", "listed", "any"] = Field(
+        default="any", description="Which packages actions and steps may require. listed: those of packages_allowed."
+    )
+    packages_allowed: str = Field(
+        default="", description="Names for `listed`, as `numpy,pandas`; what they depend on comes with them."
+    )
+    packages_bytes: int = Field(
+        default=10 << 30, ge=1 << 20, description="Kept of installed packages; those used least recently go first."
+    )
     require_approval: bool = Field(default=False, description="Nothing becomes active before a person approves it.")
     model: str = Field(
         default="sentence-transformers/all-MiniLM-L6-v2",
@@ -69,6 +81,21 @@ class Settings(BaseSettings):
     @property
     def network_hosts(self) -> tuple[str, ...]:
         return () if self.network == "none" else tuple(self.network.removeprefix("allow:").split(","))
+
+    @field_validator("packages_allowed")
+    @classmethod
+    def _names_packages(cls, value: str, info: ValidationInfo) -> str:
+        wrong = [name for name in value.split(",") if value and not _PACKAGE_NAME.fullmatch(name.strip())]
+        if wrong:
+            raise ValueError(f"{wrong[0].strip()!r} is no name of a package: give names alone, with commas between")
+        # A list that allows nothing more than is allowed anyway is a mistake, and a dangerous one.
+        if value and info.data.get("packages") != "listed":
+            raise ValueError("it counts only with packages=listed")
+        return value
+
+    def package_rules(self) -> PackageRules:
+        allowed = tuple(name.strip() for name in self.packages_allowed.split(",") if name)
+        return PackageRules(policy=self.packages, allowed=allowed, most_bytes=self.packages_bytes)
 
     def limits(self) -> Limits:
         return Limits(

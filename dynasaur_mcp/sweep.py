@@ -1,43 +1,68 @@
-"""Remove what killed servers left behind, in every kind of sandbox."""
+"""Remove what is of no more use, in every kind of sandbox: leftovers of killed servers, packages beyond their room."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
+from functools import partial
 
 import anyio.to_thread
 
 from dynasaur_mcp.errors import SandboxError
-from dynasaur_mcp.sandbox.docker import DockerSandbox, Engine
+from dynasaur_mcp.sandbox.docker import DockerSandbox, Engine, find_targets
 from dynasaur_mcp.sandbox.engine import connect
+from dynasaur_mcp.sandbox.image import image_tag
+from dynasaur_mcp.sandbox.packages import PackageStore, forget_resolved, sweep_folder
 from dynasaur_mcp.sandbox.presence import Presence
+from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many leftovers one kind of sandbox had."""
+    """What was removed of one kind of sandbox."""
 
     sandbox: str
-    removed: int
+    workers: int
+    sets: int
+    """Of packages."""
+    bytes: int
     note: str
 
 
-async def sweep(settings: Settings) -> list[Swept]:
-    """Reap in each kind of sandbox."""
-    jail = Swept("jail", 0, "jails end with their server: nothing is ever left")
-    return [await _sweep_docker(settings), jail]
+async def sweep(settings: Settings, *, all_packages: bool = False) -> list[Swept]:
+    """Sweep each kind of sandbox.
+
+    Args:
+        all_packages: All sets go that no worker uses, and all that was resolved is forgotten.
+    """
+    if all_packages:
+        settings = settings.model_copy(update={"packages_bytes": 0})
+        await anyio.to_thread.run_sync(forget_resolved, settings.cache)
+    tags, docker = await _sweep_docker(settings)
+    work = partial(sweep_folder, settings.cache / "packages", settings.packages_bytes, tags)
+    removed = await anyio.to_thread.run_sync(work)
+    note = "jails end with their server; packages are those of the cache folder, also what is copied to docker"
+    return [docker, Swept("jail", 0, removed["sets"], removed["bytes"], note)]
 
 
-async def _sweep_docker(settings: Settings) -> Swept:
+async def _sweep_docker(settings: Settings) -> tuple[set[str] | None, Swept]:
+    """Also the tags of all targets that the engine has images for; None where it does not answer."""
+    tags, reaped = None, 0
     try:
         client = await anyio.to_thread.run_sync(connect)
-        # No image is named: also what a server of another version left is swept, whose image is not this one's.
-        sandbox = DockerSandbox(
-            Engine(client, "", "", ""), settings.limits(), settings.cache, Presence(settings.cache / "servers")
-        )
-        try:
-            return Swept("docker", await sandbox.reap(), "containers of servers that were killed")
-        finally:
-            await sandbox.aclose()
+        # What a server of another version left is swept too; the image is only for looking after packages.
+        engine = Engine(client, image_tag(), "", "")
+        store = PackageStore(settings.cache, Target(""), settings.package_rules())
+        with contextlib.closing(Presence(settings.cache / "servers")) as presence:
+            sandbox = DockerSandbox(engine, settings.limits(), store, presence)
+            try:
+                reaped = await sandbox.reap()
+                tags = await anyio.to_thread.run_sync(find_targets, client)
+                removed = await sandbox.sweep_packages(tags)
+            finally:
+                await sandbox.aclose()
     except SandboxError as error:
-        return Swept("docker", 0, str(error))
+        return tags, Swept("docker", reaped, 0, 0, str(error))
+    note = "containers of servers that were killed; packages are those of the volume"
+    return tags, Swept("docker", reaped, removed["sets"], removed["bytes"], note)

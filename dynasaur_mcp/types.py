@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 JSON = Any
 """Whatever `json.loads` gives back."""
@@ -224,6 +224,17 @@ class Limits:
     """Kept of each of stdout and stderr; the rest is counted and dropped."""
     network: tuple[str, ...] = ()
     """Hosts that code may reach by HTTP(S), in the normal form of `hosts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackageRules:
+    """Which packages may be installed, and how much of them is kept."""
+
+    policy: Literal["none", "listed", "any"] = "any"
+    allowed: tuple[str, ...] = ()
+    """For `listed`, by name; what these depend on comes with them."""
+    most_bytes: int = 10 << 30
+    """On disk, of all sets in one place: the cache folder, or a Docker volume."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.hosts import read_host
 from dynasaur_mcp.library import rules
 from dynasaur_mcp.types import JSON, Problem
@@ -57,6 +58,23 @@ def read_script(source: str) -> Script:
     tags = tuple(dict.fromkeys(tag.strip() for tag in extras.get("tags", [])))
     network = tuple(dict.fromkeys(str(read_host(host)) for host in extras.get("network", [])))
     return Script(requirements, tags, network)
+
+
+def read_step(code: str) -> tuple[str, ...]:
+    """The requirements of the PEP 723 block that code begins with; none without one.
+
+    Raises:
+        ActionInvalid: the block is broken.
+    """
+    text = code.replace("\r\n", "\n").lstrip()
+    if not _SCRIPT_START.match(text):
+        return ()
+    # The block alone: further on there may be others, in the source of an action that the code has as a text.
+    block = _SCRIPT_BLOCK.match(text)
+    script = read_script(f"{block[0]}\n" if block else text)
+    if script.problems:
+        raise ActionInvalid("The code was not run:", script.problems)
+    return script.requirements
 
 
 def find_script(source: str) -> str:

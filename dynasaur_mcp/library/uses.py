@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dynasaur_mcp.errors import ActionDisabled, ActionNotFound, NetworkDenied
+from dynasaur_mcp.errors import ActionDisabled, ActionNotFound, NetworkDenied, RequirementsInvalid
 from dynasaur_mcp.hosts import find_uncovered
-from dynasaur_mcp.types import Entry, Status
+from dynasaur_mcp.types import Entry, Problem, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,9 @@ class Uses:
         return {entry.name: entry.action.source for entry in self.entries}
 
     @property
-    def requirements(self) -> tuple[str, ...]:
-        return tuple(sorted({text for entry in self.entries for text in entry.action.requirements}))
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        """Name -> the requirements that it declares."""
+        return {entry.name: entry.action.requirements for entry in self.entries}
 
 
 def follow_uses(get: Callable[[str], Entry], names: Iterable[str], network: Sequence[str] | None = None) -> Uses:
@@ -58,3 +60,37 @@ def follow_uses(get: Callable[[str], Entry], names: Iterable[str], network: Sequ
             waiting += entry.action.uses
             entries.append(entry)
     return Uses(tuple(entries), missing, denied)
+
+
+def join_requirements(needs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """All of them, each once."""
+    return tuple(sorted({text for requirements in needs.values() for text in requirements}))
+
+
+@contextlib.contextmanager
+def naming_who_needs(needs: Mapping[str, Sequence[str]], first: str = "") -> Iterator[None]:
+    """Have an error about requirements say whose they are.
+
+    Args:
+        needs: Name of an action -> what it declares; the name "" for a step's own.
+        first: The action in hand, which uses the others; empty for a step.
+
+    Raises:
+        RequirementsInvalid
+    """
+    try:
+        yield
+    except RequirementsInvalid as error:
+        wanted = {name: [text for text in texts if text in error.culprits] for name, texts in needs.items()}
+        askers = sorted((name for name in wanted if wanted[name]), key=lambda name: (name != first, name))
+        if set(askers) <= {first}:
+            raise
+        told = "; ".join(f"{_describe_asker(name, first)} needs {', '.join(wanted[name])}" for name in askers)
+        problems = [Problem(f"{told}: {error.problems[0]}"), *error.problems[1:]]
+        raise RequirementsInvalid(problems, error.culprits) from None
+
+
+def _describe_asker(name: str, first: str) -> str:
+    if not name:
+        return "this step"
+    return repr(name) if name == first else f"{name!r} (which {'it' if first else 'this step'} uses)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,7 +29,9 @@ class Done(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    ending: Literal["returned", "raised", "timeout", "memory", "output", "lost", "cancelled", "misfit", "unknown"]
+    ending: Literal[
+        "returned", "raised", "timeout", "memory", "output", "lost", "cancelled", "misfit", "unknown", "gone"
+    ]
     value: Any = None
     shown: str = ""
     error: str = ""
@@ -41,6 +43,8 @@ class Done(BaseModel):
     in_place: bool = False
     killed: bool = False
     session_lost: bool = False
+    other_versions: list[Annotated[str, Field(max_length=200)]] = Field(default=[], max_length=50)
+    """Packages asked for that a step's interpreter has imported in another version."""
     phase: str = ""
     bytes: int = Field(default=0, ge=0)
     problems: list[str] = []

@@ -58,14 +58,18 @@ class Sandbox(Protocol):
         """Remove what killed servers left behind, never anything of a living one; how many there were."""
         ...
 
-    async def packages(self, requirements: tuple[str, ...]) -> str:
+    async def packages(self, requirements: tuple[str, ...], is_gone: bool = False) -> str:
         """Make a set of third-party requirements importable in every worker, also running ones.
+
+        Args:
+            is_gone: A worker did not find the folder that this gave before.
 
         Returns:
             The folder inside workers to put on `sys.path`; empty for no requirements.
 
         Raises:
-            ActionInvalid: the set does not resolve; names the requirement.
+            RequirementsInvalid: the set is refused, or does not resolve; names the requirement.
+            SandboxUnavailable: it cannot be installed now.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import select
 import ssl
 import struct
@@ -15,11 +16,15 @@ import anyio.to_thread
 
 from dynasaur_mcp.errors import WorkerLost
 from dynasaur_mcp.sandbox.engine import Client, is_missing
+from dynasaur_mcp.sandbox.presence import Presence
 
 if TYPE_CHECKING:
     import socket
 
 logger = logging.getLogger(__name__)
+
+SERVER_LABEL, HOME_LABEL, RUNTIME_LABEL = "dynasaur-mcp.server", "dynasaur-mcp.home", "dynasaur-mcp.runtime"
+"""On containers: their server, the folder it gives its signs of life in, and the OCI runtime if it was chosen."""
 
 KILL_SECONDS = 30.0
 LAST_WORDS_BYTES = 2000
@@ -159,6 +164,20 @@ class DockerWorker:
                 self._socket.close()
                 self._socket = None
             remove_container(self._client, self._name)
+
+
+def new_name(presence: Presence) -> str:
+    """A name for a container of this server.
+
+    Raises:
+        OSError: the server's sign of life cannot be given.
+    """
+    return f"dynasaur-{presence.id}-{secrets.token_hex(4)}"
+
+
+def labels_of(presence: Presence) -> dict[str, str]:
+    """On every container of this server, for those who sweep."""
+    return {SERVER_LABEL: presence.id, HOME_LABEL: presence.home}
 
 
 def remove_container(client: Client, container: str) -> None:

@@ -12,23 +12,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import secrets
-import tarfile
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import anyio
 import anyio.to_thread
 
 from dynasaur_mcp.errors import SandboxUnavailable
-from dynasaur_mcp.sandbox.container import DockerWorker, remove_container
+from dynasaur_mcp.sandbox.container import (
+    HOME_LABEL,
+    RUNTIME_LABEL,
+    SERVER_LABEL,
+    DockerWorker,
+    labels_of,
+    new_name,
+    remove_container,
+)
 from dynasaur_mcp.sandbox.engine import ANSWER_SECONDS, NO_ENGINE, Client, connect, is_missing, load_client
-from dynasaur_mcp.sandbox.image import PLATFORM_LABEL, PYTHON_LABEL, as_root, build_image, image_tag
-from dynasaur_mcp.sandbox.packages import LIST_NAME, PackageStore
+from dynasaur_mcp.sandbox.image import PLATFORM_LABEL, PYTHON_LABEL, build_image, image_tag
+from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.sandbox.seccomp import profile_text
+from dynasaur_mcp.sandbox.volume import PLACE, PackageVolume
+from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.types import Limits
 
 __all__ = ["DockerSandbox", "Engine", "build_image", "find_engine", "image_tag"]
@@ -36,7 +43,6 @@ __all__ = ["DockerSandbox", "Engine", "build_image", "find_engine", "image_tag"]
 logger = logging.getLogger(__name__)
 
 VOLUME = "dynasaur-mcp-packages"
-SERVER_LABEL, HOME_LABEL = "dynasaur-mcp.server", "dynasaur-mcp.home"
 USER = "65534:65534"
 
 NO_IMAGE = "Docker answers but the worker image is missing: run `dynasaur-mcp image build`."
@@ -94,6 +100,19 @@ def _find_engine(image: str) -> Engine:
         ) from None
 
 
+def find_targets(client: Client) -> set[str]:
+    """Blocking: tags of all targets that the engine has worker images for.
+
+    Raises:
+        SandboxUnavailable
+    """
+    try:
+        images = client.images(filters={"label": [PYTHON_LABEL, PLATFORM_LABEL]})
+    except OSError as error:
+        raise SandboxUnavailable(NO_ENGINE) from error
+    return {Target(image["Labels"][PYTHON_LABEL], image["Labels"][PLATFORM_LABEL]).tag for image in images}
+
+
 class DockerSandbox:
     """Containers of one server on one engine."""
 
@@ -103,7 +122,7 @@ class DockerSandbox:
         self,
         engine: Engine,
         limits: Limits,
-        cache: Path,
+        store: PackageStore,
         presence: Presence,
         *,
         runtime: str = "",
@@ -113,7 +132,7 @@ class DockerSandbox:
         Args:
             engine: As `find_engine` gave it; closed with the sandbox.
             limits: Of every worker.
-            cache: Folder for packages.
+            store: Of packages, for the engine's image.
             presence: This server's. Servers of one folder reap each other's leftovers, no others'.
             runtime: OCI runtime other than the engine's default, such as runsc.
             volume: Of the engine, for packages; made by it when it is not there. Servers share it.
@@ -124,19 +143,20 @@ class DockerSandbox:
         self.volume = volume
         self._presence = presence
         self._security = ["no-new-privileges", f"seccomp={profile_text()}"]
-        self._store = PackageStore(cache / "packages", python_version=engine.python_version, platform=engine.platform)
-        self._copied: set[str] = set()
-        self._copying = anyio.Lock()
+        self._store = store
+        self._packages = PackageVolume(
+            engine.client, presence, volume, engine.image, store.target.tag, most_bytes=store.rules.most_bytes
+        )
         self._workers: dict[str, DockerWorker] = {}
 
     @property
     def labels(self) -> dict[str, str]:
         """On every container of this server."""
-        return {SERVER_LABEL: self._presence.id, HOME_LABEL: self._presence.home}
+        return labels_of(self._presence) | ({RUNTIME_LABEL: self.runtime} if self.runtime else {})
 
     async def start(self) -> DockerWorker:
         try:
-            name = self._new_name()
+            name = new_name(self._presence)
         except OSError as error:
             raise SandboxUnavailable(f"The cache folder cannot be written: {error.strerror}.") from error
         worker = DockerWorker(self.engine.client, name, self._forget)
@@ -158,19 +178,19 @@ class DockerSandbox:
     async def reap(self) -> int:
         return await anyio.to_thread.run_sync(self._reap)
 
-    async def packages(self, requirements: tuple[str, ...]) -> str:
-        key = await self._store.install(requirements)
-        if not key:
+    async def packages(self, requirements: tuple[str, ...], is_gone: bool = False) -> str:
+        resolved = await self._store.resolve(requirements)
+        if not resolved.key:
             return ""
-        async with self._copying:
-            if key not in self._copied:
-                try:
-                    await anyio.to_thread.run_sync(self._copy, key)
-                except OSError as error:
-                    logger.error("packages were not copied: %s", error)
-                    raise SandboxUnavailable("Packages could not be copied to the Docker engine.") from error
-                self._copied.add(key)
-        return f"/packages/{self._store.tag}/{key}"
+        return await self._packages.bring(resolved.key, partial(self._store.install, resolved), is_gone=is_gone)
+
+    async def sweep_packages(self, tags: set[str] | None = None) -> dict[str, int]:
+        """As `sets.sweep`, in the volume.
+
+        Raises:
+            SandboxUnavailable
+        """
+        return await self._packages.sweep(tags)
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -181,9 +201,6 @@ class DockerSandbox:
 
     def _forget(self, worker: str) -> None:
         self._workers.pop(worker, None)
-
-    def _new_name(self) -> str:
-        return f"dynasaur-{self._presence.id}-{secrets.token_hex(4)}"
 
     def _config(self) -> dict[str, Any]:
         """The whole of a worker's container, in the words of the engine's API."""
@@ -213,7 +230,7 @@ class DockerSandbox:
                     "/workspace": f"rw,exec,nosuid,nodev,mode=1777,size={workspace}",
                     "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={tmp}",
                 },
-                "Mounts": [{"Type": "volume", "Source": self.volume, "Target": "/packages", "ReadOnly": True}],
+                "Mounts": [{"Type": "volume", "Source": self.volume, "Target": PLACE, "ReadOnly": True}],
                 "NetworkMode": "none",
                 "IpcMode": "private",
                 "CgroupnsMode": "private",
@@ -244,51 +261,6 @@ class DockerSandbox:
             raise SandboxUnavailable(NO_ENGINE) from error
         self._presence.forget_dead()
         return reaped
-
-    def _copy(self, key: str) -> None:
-        """Bring an installed set into the engine's volume, unless it is there.
-
-        Raises:
-            OSError: it is not there.
-        """
-        client, tag = self.engine.client, self._store.tag
-        final, staged = f"/packages/{tag}/{key}", f"{tag}/.new-{secrets.token_hex(4)}"
-        name = self._new_name()
-        config = {
-            "Image": self.engine.image,
-            "Entrypoint": ["python3", "-I", "/opt/worker/keep_packages.py"],
-            "Cmd": [f"/packages/{staged}", final],
-            "User": "0:0",
-            "Labels": self.labels,
-            "HostConfig": {
-                "CapDrop": ["ALL"],
-                "SecurityOpt": self._security,
-                "NetworkMode": "none",
-                "Mounts": [{"Type": "volume", "Source": self.volume, "Target": "/packages"}],
-                "LogConfig": {"Type": "none"},
-            },
-        }
-        try:
-            client.create_container_from_config(config, name)
-            # Archives go in and out of a container that was never started. This file is there when the set is whole.
-            try:
-                for _ in client.get_archive(name, f"{final}/{LIST_NAME}")[0]:
-                    pass
-                return
-            except OSError as error:
-                if not is_missing(error):
-                    raise
-            with tempfile.TemporaryFile() as archive:
-                with tarfile.open(fileobj=archive, mode="w") as members:
-                    members.add(self._store.path(key), staged, filter=as_root)
-                archive.seek(0)
-                client.put_archive(name, "/packages", archive)
-            client.start(name)
-            status = client.wait(name)["StatusCode"]
-            if status != 0:
-                raise OSError(f"the container that keeps packages ended with status {status}")
-        finally:
-            remove_container(client, name)
 
 
 def workspace_and_tmp_bytes(limits: Limits) -> tuple[int, int]:

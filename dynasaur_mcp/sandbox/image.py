@@ -23,7 +23,7 @@ import anyio.to_thread
 from dynasaur_mcp import __version__
 from dynasaur_mcp.errors import SandboxUnavailable
 from dynasaur_mcp.sandbox.engine import Client, connect, is_missing
-from dynasaur_mcp.sandbox.packages import install_wheels
+from dynasaur_mcp.sandbox.wheels import Target, install_wheels, resolve_versions
 
 DEFAULT_BASE = "python:3.12-slim"
 PYTHON_LABEL, PLATFORM_LABEL = "dynasaur-mcp.python", "dynasaur-mcp.platform"
@@ -44,7 +44,7 @@ def worker_files() -> dict[str, bytes]:
     """What a worker imports of ours, by path below /opt/worker. `dynasaur_mcp/__init__.py` is empty there."""
     files = {"dynasaur_mcp/__init__.py": b"", "dynasaur_mcp/sandbox/__init__.py": b""}
     sandbox = _PACKAGE / "sandbox"
-    for path in (sandbox / "wire.py", *sorted((sandbox / "worker").rglob("*.py"))):
+    for path in (sandbox / "wire.py", sandbox / "sets.py", *sorted((sandbox / "worker").rglob("*.py"))):
         files[path.relative_to(_PACKAGE.parent).as_posix()] = path.read_bytes()
     return files
 
@@ -84,9 +84,9 @@ async def build_image(base: str | None = None, *, on_line: Callable[[str], None]
         on_line(f"{base}: Python {python_version}, {platform}")
         with tempfile.TemporaryDirectory(prefix="dynasaur-image-") as folder:
             requirements = (image_folder() / "requirements.txt").read_text().split("\n")
-            await install_wheels(
-                tuple(filter(None, requirements)), Path(folder), python_version=python_version, platform=platform
-            )
+            asked = {text: text for text in requirements if text}
+            target = Target(python_version, platform)
+            await install_wheels(await resolve_versions(asked, target), Path(folder), target)
             await anyio.to_thread.run_sync(
                 _build, client, base, Path(folder), {PYTHON_LABEL: python_version, PLATFORM_LABEL: platform}, say
             )
@@ -171,7 +171,7 @@ def _build(client: Client, base: str, wheels: Path, labels: Mapping[str, str], s
 
 def _write_context(file: Any, wheels: Path) -> None:
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as context:
-        for name, folder in (("Dockerfile", ""), ("prepare_image.py", "worker/"), ("keep_packages.py", "worker/")):
+        for name, folder in (("Dockerfile", ""), ("prepare_image.py", "worker/")):
             _add_bytes(context, folder + name, (image_folder() / name).read_bytes())
         for name, data in worker_files().items():
             _add_bytes(context, f"worker/{name}", data)

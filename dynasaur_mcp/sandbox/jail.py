@@ -100,9 +100,13 @@ class Jail:
         # Jails die with the server that started them: nothing is ever left.
         return 0
 
-    async def packages(self, requirements: tuple[str, ...]) -> str:
-        key = await self._packages.install(requirements)
-        return f"{PACKAGES}/{key}" if key else ""
+    async def packages(self, requirements: tuple[str, ...], is_gone: bool = False) -> str:  # noqa: ARG002
+        resolved = await self._packages.resolve(requirements)
+        if not resolved.key:
+            return ""
+        # The folder itself is looked at each time, so there is nothing to forget.
+        await self._packages.install(resolved)
+        return f"{PACKAGES}/{resolved.key}"
 
     async def aclose(self) -> None:
         for worker in list(self._workers):
@@ -280,7 +284,8 @@ def _program_binds() -> tuple[str, ...]:
     """The worker's own code, and the server's pydantic."""
     package = Path(__file__).parent.parent
     binds = {
-        f"dynasaur_mcp/{name}": package / name for name in ("__init__.py", "sandbox/__init__.py", "sandbox/wire.py")
+        f"dynasaur_mcp/{name}": package / name
+        for name in ("__init__.py", "sandbox/__init__.py", "sandbox/wire.py", "sandbox/sets.py")
     }
     binds["dynasaur_mcp/sandbox/worker"] = package / "sandbox" / "worker"
     for module in _WORKER_MODULES:

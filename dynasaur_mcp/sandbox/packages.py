@@ -1,210 +1,248 @@
-"""Third-party requirements of actions, installed once per set.
+"""Third-party requirements of actions and of steps, installed once per resolved set.
 
-Installed on the server's side by uv, from wheels only: unpacking a wheel runs nothing of it, so no code of theirs ever
-runs with the server's rights. Workers get the folder read-only. A set is made in a folder of its own and renamed when
-it is whole; what was killed half way is never seen.
+What is asked for is resolved to versions once, and remembered; a set is kept under the hash of its versions. So what
+resolves alike is one set, what is known needs neither uv nor a network, and a kept action goes on with the versions
+that it was tested with: a remembered resolution is never made anew by itself. `dynasaur-mcp gc --packages` forgets
+them all, and so does removing the cache folder.
+
+Sets are installed on the server's side (see `wheels`). Workers get them read-only.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import hashlib
-import logging
+import json
 import os
-import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
-import uv
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 
-from dynasaur_mcp.errors import ActionInvalid, SandboxUnavailable
-from dynasaur_mcp.types import Problem
+from dynasaur_mcp.errors import SandboxUnavailable
+from dynasaur_mcp.sandbox import sets
+from dynasaur_mcp.sandbox.requirements import read_requirements
+from dynasaur_mcp.sandbox.wheels import NO_SPACE, Target, install_wheels, resolve_versions
+from dynasaur_mcp.types import PackageRules
 
-logger = logging.getLogger(__name__)
+USED_SECONDS = 60.0
+"""How exactly the time of a set's last use is known."""
 
-INSTALL_SECONDS = 120.0
-MAX_REQUIREMENTS = 50
-LIST_NAME = "requirements.txt"
-"""In each set: what was asked for, one a line. Its being there says that the set is whole."""
-
-_ABANDONED_SECONDS = 3600.0
-_REFUSED = 1
-"""uv's exit status when a set does not resolve; 2 is everything else."""
+_HOME = "python"
+"""In each tag's folder of sets for this machine: the interpreter they are for."""
+_END = "# end"
+"""The last line of a remembered resolution says that it is whole."""
 
 
-def read_requirements(requirements: tuple[str, ...]) -> tuple[str, ...]:
-    """Requirements in normal form, sorted, without duplicates: names in the index with versions, extras, markers.
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What requirements come to."""
 
-    Raises:
-        ActionInvalid: all that are something else: paths, addresses, options.
-    """
-    problems, read = [], set()
-    if len(requirements) > MAX_REQUIREMENTS:
-        problems.append(
-            Problem(f"there are {len(requirements)} requirements; at most {MAX_REQUIREMENTS} are installed")
-        )
-    for text in requirements:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
-            problems.append(
-                Problem(f"{text[:200]!r} is no requirement: write a name and versions, such as 'pandas>=2'")
-            )
-            continue
-        if requirement.url:
-            problems.append(
-                Problem(f"{text[:200]!r} gives an address: only packages of the index are installed, by name")
-            )
-            continue
-        requirement.name = canonicalize_name(requirement.name)
-        read.add(str(requirement))
-    if problems:
-        raise ActionInvalid("Requirements that cannot be installed:", problems)
-    return tuple(sorted(read))
+    key: str
+    """The name of the set; empty where nothing is to be installed."""
+    versions: tuple[str, ...]
+    """`name==version` of each package, dependencies included."""
 
 
 class PackageStore:
-    """Sets of packages below a folder, for one Python version and platform."""
+    """Sets of packages below a folder, for one target."""
 
-    def __init__(self, folder: Path, *, python_version: str, platform: str | None) -> None:
+    def __init__(self, cache: Path, target: Target, rules: PackageRules | None = None) -> None:
         """
         Args:
-            folder: The sets of each version and platform get a folder of their own in it.
-            python_version: `3.12`.
-            platform: As uv names it, such as `x86_64-manylinux_2_36`; None for the interpreter that runs this.
+            cache: Has a folder for the sets of each target, and one for what was resolved.
         """
-        self._python_version = python_version
-        self._platform = platform
-        self.tag = f"cpython-{python_version}-{platform or sysconfig.get_platform()}"
-        self._folder = folder / self.tag
-        self._locks: dict[str, anyio.Lock] = {}
+        self.target = target
+        self.rules = rules or PackageRules()
+        self._root = cache / "packages"
+        self._folder = self._root / target.tag
+        self._remembered = cache / "resolved" / target.tag
+        self._resolved: dict[tuple[str, ...], Resolved] = {}
+        self._used_at: dict[str, float] = {}
+        self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     @property
     def folder(self) -> Path:
-        """Where the sets are; made when it is not there."""
+        """Where the sets are; made when it is not there.
+
+        Raises:
+            SandboxUnavailable: it cannot be.
+        """
         if not self._folder.is_dir():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._folder.chmod(0o755)
+            with _writing():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._folder.chmod(0o755)
+                if self.target.platform is None:
+                    (self._folder / _HOME).write_text(os.path.realpath(sys.executable))
         return self._folder
 
     def path(self, key: str) -> Path:
         """The folder of an installed set, to be put on `sys.path`."""
         return self._folder / key
 
-    async def install(self, requirements: tuple[str, ...]) -> str:
-        """Have a set ready: at once when it is there, else by uv.
-
-        Returns:
-            The set's key; empty for no requirements.
+    async def resolve(self, requirements: tuple[str, ...]) -> Resolved:
+        """The versions that requirements come to: at once when they are known, else by uv.
 
         Raises:
-            ActionInvalid: not requirements, or a set that does not resolve; names the requirement.
+            RequirementsInvalid: not requirements, refused by the rules, or a set that does not resolve; names which.
             SandboxUnavailable: uv could not do its work: no network, no space, too slow.
         """
-        wanted = read_requirements(requirements)
-        if not wanted:
-            return ""
-        key = hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:24]
-        async with self._locks.setdefault(key, anyio.Lock()):
-            if not (self.path(key) / LIST_NAME).is_file():
-                await self._fill(key, wanted)
-        return key
+        if known := self._resolved.get(requirements):
+            return known
+        asked = read_requirements(requirements, self.rules)
+        name = _digest(asked)
+        async with self._lock(name):
+            path = self._remembered / f"{name}.txt"
+            versions = _read_versions(path)
+            if versions is None:
+                versions = await resolve_versions(asked, self.target) if asked else ()
+                versions = _remember(path, asked, versions) if asked else ()
+        self._resolved[requirements] = Resolved(_digest(versions) if versions else "", versions)
+        return self._resolved[requirements]
 
-    async def _fill(self, key: str, wanted: tuple[str, ...]) -> None:
-        self._sweep()
-        staged = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
+    async def install(self, resolved: Resolved) -> Path:
+        """Have a set ready: at once when it is there, else by uv.
+
+        Raises:
+            RequirementsInvalid: a version is no longer in the index.
+            SandboxUnavailable: as `resolve`; or it takes more than the sets may.
+        """
+        final = self.path(resolved.key)
+        # Outside the lock, as it mostly is there.
+        if not sets.is_whole(str(final)):
+            async with self._lock(resolved.key):
+                if not sets.is_whole(str(final)):
+                    await self._make(resolved, final)
+        self._note_use(final)
+        return final
+
+    async def _make(self, resolved: Resolved, final: Path) -> None:
+        async with self._staged() as staged:
+            await install_wheels(resolved.versions, staged, self.target)
+            options = json.dumps({"most_bytes": self.rules.most_bytes, "compiles": self.target.platform is None})
+            # A process of its own: compiling would hold the server up.
+            command = [sys.executable, "-I", sets.__file__, str(self._root), options, str(staged), str(final)]
+            with _writing():
+                done = await anyio.run_process(command, stdin=subprocess.DEVNULL, check=False, umask=0o022)
+                check_kept(done.returncode, self.rules.most_bytes, done.stderr.decode(errors="replace"))
+
+    @contextlib.asynccontextmanager
+    async def _staged(self) -> AsyncIterator[Path]:
+        """A folder to make a set in, locked for as long as that takes, and gone if it came to nothing."""
+        with _writing():
+            staged = Path(tempfile.mkdtemp(prefix=sets.STAGED, dir=self.folder))
+            lock = os.open(staged, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            await install_wheels(wanted, staged, python_version=self._python_version, platform=self._platform)
-            if self._platform is None:
-                await _compile(staged, self.path(key))
-            self._keep(staged, key, wanted)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield staged
         finally:
+            os.close(lock)
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(lambda: shutil.rmtree(staged, ignore_errors=True))
+                await anyio.to_thread.run_sync(partial(shutil.rmtree, staged, ignore_errors=True))
 
-    def _keep(self, staged: Path, key: str, wanted: tuple[str, ...]) -> None:
-        (staged / LIST_NAME).write_text("".join(f"{line}\n" for line in wanted))
-        # Whatever the umask: in a jail that root started, the worker is another user.
-        (staged / LIST_NAME).chmod(0o644)
-        staged.chmod(0o755)
-        try:
-            staged.rename(self.path(key))
-        except OSError:
-            # Another server was first.
-            if not (self.path(key) / LIST_NAME).is_file():
-                raise SandboxUnavailable("The folder of packages cannot be written.") from None
+    def _note_use(self, final: Path) -> None:
+        now = time.monotonic()
+        if now - self._used_at.get(final.name, -USED_SECONDS) >= USED_SECONDS:
+            self._used_at[final.name] = now
+            # A read-only cache serves what is in it.
+            with contextlib.suppress(OSError):
+                os.utime(final / sets.USED)
 
-    def _sweep(self) -> None:
-        """Remove what killed servers left half way; an install of a living one is never that old."""
-        for left in self.folder.glob(".new-*"):
-            try:
-                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
-                    shutil.rmtree(left, ignore_errors=True)
-            except FileNotFoundError:
-                continue
+    def _lock(self, name: str) -> anyio.Lock:
+        lock = self._locks.get(name) or anyio.Lock()
+        self._locks[name] = lock
+        return lock
 
 
-async def install_wheels(
-    requirements: tuple[str, ...], target: Path, *, python_version: str, platform: str | None
-) -> None:
-    """Resolve and unpack wheels into a folder, as `PackageStore.install` says."""
-    command = [
-        uv.find_uv_bin(), "pip", "install", "--quiet", "--no-progress", "--color", "never",
-        "--python", sys.executable, "--no-python-downloads", "--target", str(target), "--link-mode", "copy",
-        "--only-binary", ":all:", "--python-version", python_version,
-        *(("--python-platform", platform) if platform else ()),
-        "--", *requirements,
-    ]  # fmt: skip
-    try:
-        with anyio.fail_after(INSTALL_SECONDS):
-            # Its own folder as the working one: uv reads the settings of projects it runs in.
-            done = await anyio.run_process(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False, cwd=target, umask=0o022
-            )
-    except TimeoutError:
-        raise SandboxUnavailable(
-            f"Installing {', '.join(requirements)} took over {INSTALL_SECONDS:.0f} s: is the package index reachable?"
-        ) from None
-    said = done.stderr.decode(errors="replace")
-    if done.returncode == _REFUSED:
-        raise ActionInvalid(
-            f"Requirements that cannot be installed: {', '.join(requirements)}", [Problem(explain(said))]
-        )
-    if done.returncode != 0:
-        logger.error("uv failed with status %s: %s", done.returncode, said.strip())
-        raise SandboxUnavailable(f"Installing {', '.join(requirements)} failed: {explain(said)}")
+def check_kept(status: int, most_bytes: int, said: str) -> None:
+    """Whether `sets.py` kept a set, by its exit status.
 
-
-def explain(said: str) -> str:
-    """uv's reason on one line, without its decoration, addresses and paths.
-
-    >>> explain("error: No solution found when resolving dependencies\\n  cause: Because you require a<2 and a>3.\\n")
-    'Because you require a<2 and a>3.'
+    Raises:
+        SandboxUnavailable: the set is larger than all sets may be.
+        OSError: it failed.
     """
-    text = re.sub(r"[×│╰─▶├]+", " ", said)
-    text = re.sub(r"\b(?:error|cause|hint):", " ", text)
-    text = " ".join(text.split())
-    text = re.sub(r"^.*?No solution found when resolving dependencies:?\s*", "", text)
-    text = re.sub(r"\w+://[^\s`'\")]+", "the package index", text)
-    text = re.sub(r"(?<![\w.])/[\w.~+-]+(?:/[\w.~+-]+)+", "…", text)
-    return text[:400] or "uv gave no reason"
+    if status == sets.TOO_LARGE:
+        limit = f"{most_bytes / (1 << 30):.2g} GiB, which is all that packages may take here (`--packages-bytes`)"
+        raise SandboxUnavailable(f"These packages are larger than {limit}.")
+    if status != 0:
+        space = os.strerror(errno.ENOSPC)
+        raise OSError(errno.ENOSPC if space in said else errno.EIO, said.strip()[-200:] or f"it ended with {status}")
 
 
-async def _compile(staged: Path, final: Path) -> None:
-    """Write the .pyc files: workers see the folder read-only. Compiling only parses, nothing of the packages runs."""
-    await anyio.run_process(
-        [
-            sys.executable, "-I", "-S", "-m", "compileall", "-qq", "-x", "/tests?/",
-            "--invalidation-mode", "unchecked-hash", "-s", str(staged), "-p", str(final),
-            "-j", str(os.cpu_count() or 1), str(staged),
-        ],
-        stdin=subprocess.DEVNULL, check=False, umask=0o022,
-    )  # fmt: skip
+def sweep_folder(root: Path, most_bytes: int, tags: set[str] | None = None) -> dict[str, int]:
+    """Blocking: `sets.sweep` over a cache's sets, and those of interpreters that are no longer on this machine.
+
+    Args:
+        tags: Of all worker images that there are; None for not known.
+    """
+    wanted = set()
+    for folder in root.glob("*"):
+        home = folder / _HOME
+        is_of_machine = home.is_file()
+        if Path(home.read_text()).exists() if is_of_machine else tags is None or folder.name in tags:
+            wanted.add(folder.name)
+    return sets.sweep(str(root), most_bytes, tags=wanted)
+
+
+def forget_resolved(cache: Path) -> int:
+    """Blocking: have everything resolved anew when it is next asked for; how many resolutions were forgotten."""
+    forgotten = list((cache / "resolved").glob("*/*.txt"))
+    for path in forgotten:
+        path.unlink(missing_ok=True)
+    return len(forgotten)
+
+
+def _digest(lines: Any) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:24]
+
+
+def _read_versions(path: Path) -> tuple[str, ...] | None:
+    """What was remembered; None for nothing."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return tuple(line for line in lines if not line.startswith("#")) if lines[-1:] == [_END] else None
+
+
+def _remember(path: Path, asked: Any, versions: tuple[str, ...]) -> tuple[str, ...]:
+    """Keep a resolution; gives back the one of another server that was first, so that both have the same set."""
+    lines = ["# Asked for:", *(f"#   {text}" for text in asked), *versions, _END]
+    with _writing():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8") as draft:
+            draft.write("\n".join(lines) + "\n")
+            draft.flush()
+            try:
+                os.link(draft.name, path)
+            except FileExistsError:
+                if (first := _read_versions(path)) is not None:
+                    return first
+                path.unlink(missing_ok=True)
+                os.link(draft.name, path)
+    return versions
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Raises: SandboxUnavailable: the cache cannot be written, in words for the operator."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise SandboxUnavailable(NO_SPACE) from error
+        raise SandboxUnavailable(
+            f"The cache folder of packages cannot be written ({error.strerror}): choose another with `--cache`."
+        ) from error

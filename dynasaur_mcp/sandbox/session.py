@@ -18,7 +18,8 @@ _ENDINGS = frozenset(Ending)
 _MAIN_BRANCH = 0
 _LOST_WITH_WORKER = "was lost with its worker (which was removed, restarted, or ended for want of memory)"
 
-InstallPackages = Callable[[tuple[str, ...]], Awaitable[str]]
+InstallPackages = Callable[[tuple[str, ...], bool], Awaitable[str]]
+"""As `Sandbox.packages`."""
 
 
 async def open_session(sandbox: Sandbox, limits: Limits, outlet: Outlet | None = None) -> Session:
@@ -75,7 +76,7 @@ class Session:
     ) -> Outcome:
         """One step in the session's interpreter, for which the actions in `sources` can be imported."""
         request = {"op": "step", "code": code, "sources": dict(sources), "folders": await self._folders(requirements)}
-        answer = await self._request(request, timeout_seconds, on_output)
+        answer = await self._request_with(requirements, request, timeout_seconds, on_output)
         outcome = self._outcome(answer, timeout_seconds, "step")
         if outcome.ending in (Ending.RETURNED, Ending.RAISED) and not self.is_lost:
             self.steps += (code,)
@@ -102,11 +103,11 @@ class Session:
         key = _key_of(name, sources, folders)
         request: dict[str, Any] = {"op": "call", "key": key, "action": name, "arguments": dict(arguments)}
         loading = {"sources": dict(sources), "folders": folders}
-        answer = await self._request(
-            request if key in self.link.known else request | loading, timeout_seconds, on_output
+        answer = await self._request_with(
+            requirements, request if key in self.link.known else request | loading, timeout_seconds, on_output
         )
         if answer.done.ending == "unknown":
-            answer = await self._request(request | loading, timeout_seconds, on_output)
+            answer = await self._request_with(requirements, request | loading, timeout_seconds, on_output)
         if answer.done.ending == "misfit":
             raise ArgumentsInvalid(f"{name} was not called:", [Problem(misfit) for misfit in answer.done.misfits])
         self.link.known.add(key)
@@ -116,7 +117,7 @@ class Session:
         """Import an action, make its schemas, run its tests. Only for a worker that has run nothing."""
         folders = await self._folders(requirements)
         request = {"op": "check", "action": name, "sources": dict(sources), "folders": folders}
-        answer = await self._request(request)
+        answer = await self._request_with(requirements, request)
         done = answer.done
         output = answer.text("stdout") + answer.text("stderr")
         if done.ending != "returned":
@@ -172,7 +173,31 @@ class Session:
         await self.link.kill()
 
     async def _folders(self, requirements: tuple[str, ...]) -> list[str]:
-        return [await self._install(requirements)] if requirements else []
+        folder = await self._install(requirements, False) if requirements else ""
+        return [folder] if folder else []
+
+    async def _request_with(
+        self,
+        requirements: tuple[str, ...],
+        request: dict[str, Any],
+        timeout_seconds: float | None = None,
+        on_output: OnOutput | None = None,
+    ) -> Answer:
+        """A request that needs packages. Where the worker finds them gone since they were installed: once more.
+
+        Raises:
+            SandboxUnavailable: they are out of its reach all the same; it is ended.
+        """
+        answer = await self._request(request, timeout_seconds, on_output)
+        if answer.done.ending == "gone":
+            await self._install(requirements, True)
+            answer = await self._request(request, timeout_seconds, on_output)
+        if answer.done.ending == "gone":
+            await self.kill()
+            raise SandboxUnavailable(
+                "The folder of packages was replaced under this session, whose worker was ended: call again."
+            )
+        return answer
 
     async def _request(
         self, request: dict[str, Any], timeout_seconds: float | None = None, on_output: OnOutput | None = None
@@ -198,6 +223,8 @@ class Session:
                 notes.append("The session's variables are lost; its files are still there.")
             elif what == "step":
                 notes.append("The session's variables are as they were before this step.")
+        if done.other_versions:
+            notes.append(f"Imported already in another version, which stays: {', '.join(done.other_versions)}.")
         if done.in_place and not done.session_lost and what == "step":
             notes.append(
                 "Rollback is off in this session: something it imported keeps threads running, so steps run in place."

@@ -31,6 +31,12 @@ def parse_object(value: object) -> object:
     return value
 
 
+def parse_texts(value: object) -> object:
+    """Models often send a list as a string of JSON, or leave it out around one text."""
+    parsed = parse_object(value)
+    return (parsed,) if isinstance(parsed, str) else parsed
+
+
 def check_session(value: str) -> str:
     if not NAME_PATTERN.fullmatch(value):
         raise ValueError("name a session with lower-case letters, digits and _, at most 40, a letter first")
@@ -55,8 +61,11 @@ class RunPython(Arguments):
     session: Session = None
     fork_as: Annotated[
         Annotated[str, AfterValidator(check_session)] | None,
-        Field(description="Copy the session, variables and files, to a new one of this name; run the code there"),
+        Field(description="First copy the session, variables and files, to this new name"),
     ] = None
+    requirements: Annotated[
+        tuple[str, ...], BeforeValidator(parse_texts), Field(description="Packages, as `pandas>=2`")
+    ] = ()
     timeout_seconds: float | None = Field(default=None, gt=0, le=3600)
     background: bool = Field(default=False, description="Return a run id at once")
 

@@ -196,6 +196,7 @@ class Handlers:
                 )
         run = await self.runs.start(
             given.code,
+            given.requirements,
             principal=self.principal_of(ctx),
             session=session,
             timeout_seconds=given.timeout_seconds,

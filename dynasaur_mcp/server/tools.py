@@ -79,8 +79,8 @@ def describe_meta_tools(network: Sequence[str] = ()) -> list[Tool]:
     return [
         describe_meta_tool(
             SearchActions,
-            "Search the library of kept Python functions (actions) by what they do. Do this first, before writing "
-            "code; call what you find with execute_action, or in run_python by `from actions import name`.",
+            "Search the library of kept Python functions (actions) by what they do. Do this first; call "
+            "what you find with execute_action, or import it in run_python.",
             READS,
         ),
         describe_meta_tool(
@@ -94,8 +94,8 @@ def describe_meta_tools(network: Sequence[str] = ()) -> list[Tool]:
         describe_meta_tool(
             DefineAction,
             "Keep a function as an action: from then on it is found by search, called by name as a tool, and "
-            "importable. General, typed, documented functions are worth keeping. Its >>> examples and tests run "
-            "first and must pass; PEP 723 metadata declares packages. Give source, or from_session and name.",
+            "importable. Its >>> examples and tests run first and must pass; PEP 723 metadata declares packages. Give "
+            "source, or from_session and name.",
             ADDS,
         ),
         describe_meta_tool(

@@ -14,7 +14,7 @@ import pytest
 from dynasaur_mcp.errors import ActionError, ActionExists, ActionNotFound, LibraryError
 from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.library.store import FileStore
-from dynasaur_mcp.library.uses import follow_uses
+from dynasaur_mcp.library.uses import follow_uses, join_requirements
 from dynasaur_mcp.types import Ending, Status, Tests
 from tests.library.conftest import SCHEMAS, OpenStore, put, write_source
 
@@ -130,7 +130,7 @@ def test_sources_and_requirements_follow_what_is_used(store: FileStore) -> None:
     put(store, write_source("off"))
     store.set_status("off", Status.DISABLED)
     assert set(follow_uses(store.get, ["top", "off", "unknown"]).sources) == {"top", "mid", "low"}
-    assert follow_uses(store.get, ["top", "low"]).requirements == ("numpy", "pandas")
+    assert join_requirements(follow_uses(store.get, ["top", "low"]).needs) == ("numpy", "pandas")
 
 
 def test_need_of_hosts_is_kept_by_version_and_keeps_from_being_called(store: FileStore) -> None:

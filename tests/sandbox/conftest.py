@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
+import zipfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -59,3 +61,36 @@ def open_sandbox(sandbox_name: str, tmp_path: Path) -> OpenPool:
             yield pool
 
     return open_it
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of wheels that is all of uv's world."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    settings = tmp_path / "uv.toml"
+    settings.write_text(f'no-index = true\nfind-links = ["{folder}"]\ncache-dir = "{tmp_path / "uv-cache"}"\n')
+    monkeypatch.setenv("UV_CONFIG_FILE", str(settings))
+    make_wheel(folder, "plain", "1.0")
+    make_wheel(folder, "plain", "2.0")
+    make_wheel(folder, "needy", "1.0", requires="plain<2")
+    return folder
+
+
+def make_wheel(
+    folder: Path, name: str, version: str, requires: str | None = None, platform: str = "any", megabytes: int = 0
+) -> None:
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += f"Requires-Dist: {requires}\n" if requires else ""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": f"version = {version!r}\n".encode(),
+        f"{info}/METADATA": metadata.encode(),
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-{platform}\n".encode(),
+        f"{info}/ballast": bytes(megabytes << 20),
+    }
+    record = "".join(f"{path},sha256={hashlib.sha256(data).hexdigest()},{len(data)}\n" for path, data in files.items())
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-{platform}.whl", "w") as wheel:
+        for path, data in files.items():
+            wheel.writestr(path, data)
+        wheel.writestr(f"{info}/RECORD", record)

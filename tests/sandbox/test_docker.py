@@ -12,23 +12,29 @@ import socket
 import sys
 import tarfile
 import tomllib
-import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from dynasaur_mcp.errors import SandboxUnavailable, WorkerLost
 from dynasaur_mcp.sandbox.container import remove_container
-from dynasaur_mcp.sandbox.docker import HOME_LABEL, SERVER_LABEL, DockerSandbox, Engine, find_engine
+from dynasaur_mcp.sandbox.docker import HOME_LABEL, SERVER_LABEL, DockerSandbox, Engine, find_engine, find_targets
 from dynasaur_mcp.sandbox.engine import connect
 from dynasaur_mcp.sandbox.image import build_image, image_folder, image_tag, wheel_platform, worker_files
+from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.presence import Presence
+from dynasaur_mcp.sandbox.session import open_session
+from dynasaur_mcp.sandbox.sets import NOTE, STAGED
+from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.sandbox.wire import FrameReader
-from dynasaur_mcp.types import Limits
+from dynasaur_mcp.types import Limits, PackageRules
+
+from .conftest import make_wheel
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +51,9 @@ def engine(require: Callable[[str], None]) -> Iterator[Engine]:
 
 def make_sandbox(engine: Engine, cache: Path, **options: Any) -> DockerSandbox:
     presence = Presence(cache / "servers")
-    return DockerSandbox(replace(engine, client=connect()), SMALL, cache, presence, **options)
+    rules = PackageRules(most_bytes=options.pop("most_bytes", 1 << 30))
+    store = PackageStore(cache, Target(engine.python_version, engine.platform), rules)
+    return DockerSandbox(replace(engine, client=connect()), SMALL, store, presence, **options)
 
 
 @pytest.fixture
@@ -224,12 +232,16 @@ async def test_worker_ends_with_a_server_that_is_killed(engine: Engine, tmp_path
 import sys, anyio
 from pathlib import Path
 from dynasaur_mcp.sandbox.docker import DockerSandbox, find_engine
+from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.presence import Presence
+from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.types import Limits
 
 async def main():
     cache = Path(sys.argv[1])
-    worker = await DockerSandbox(await find_engine(), Limits(), cache, Presence(cache / "servers")).start()
+    engine = await find_engine()
+    store = PackageStore(cache, Target(engine.python_version, engine.platform))
+    worker = await DockerSandbox(engine, Limits(), store, Presence(cache / "servers")).start()
     await worker.receive()
     print(worker.id, flush=True)
     await anyio.sleep_forever()
@@ -278,51 +290,145 @@ async def test_leftovers_of_dead_servers_are_reaped_and_no_others(
             remove_container(engine.client, container)
 
 
-async def test_packages_appear_in_a_running_worker(
-    engine: Engine, sandbox: DockerSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = f"fresh_{os.urandom(4).hex()}"
-    write_wheel(tmp_path / "wheels", name)
-    (tmp_path / "uv.toml").write_text(f'no-index = true\nfind-links = ["{tmp_path / "wheels"}"]\n')
-    monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / "uv.toml"))
+def list_volume(engine: Engine, sandbox: DockerSandbox) -> list[str]:
+    """Names of the sets there, also of those that are made."""
+    config = {
+        "Image": engine.image,
+        "Entrypoint": ["sh", "-c", "for tag in /packages/*; do ls -A $tag; done"],
+        "HostConfig": {"Mounts": [{"Type": "volume", "Source": sandbox.volume, "Target": "/packages"}]},
+    }
+    container = engine.client.create_container_from_config(config)["Id"]
+    try:
+        engine.client.start(container)
+        engine.client.wait(container)
+        return list(engine.client.logs(container).decode().split())
+    finally:
+        remove_container(engine.client, container)
+
+
+async def test_packages_appear_in_a_running_worker(engine: Engine, sandbox: DockerSandbox, wheels: Path) -> None:
     worker = await sandbox.start()
-    folder = await sandbox.packages((name,))
+    folder = await sandbox.packages(("plain",))
     assert folder.startswith("/packages/")
-    program = f"import sys; sys.path.insert(0, {folder!r}); import {name}; print({name}.answer, {name}.__cached__)"
+    program = f"import sys; sys.path.insert(0, {folder!r}); import plain; print(plain.version, plain.__cached__)"
     assert run_inside(engine, worker.id, "python3", "-c", program).split() == [
-        "42",
-        f"{folder}/__pycache__/{name}.cpython-{engine.python_version.replace('.', '')}.pyc",
+        "2.0",
+        f"{folder}/__pycache__/plain.cpython-{engine.python_version.replace('.', '')}.pyc",
     ]
     assert "__pycache__" in run_inside(engine, worker.id, "ls", folder)
-    assert await sandbox.packages((name,)) == folder
+    assert await sandbox.packages(("plain",)) == folder
     assert await sandbox.packages(()) == ""
 
 
-async def test_packages_in_the_volume_are_not_copied_again(
-    engine: Engine, sandbox: DockerSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_packages_in_the_volume_are_not_copied_again_by_another_server(
+    engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
 ) -> None:
-    name = f"fresh_{os.urandom(4).hex()}"
-    write_wheel(tmp_path / "wheels", name)
-    (tmp_path / "uv.toml").write_text(f'no-index = true\nfind-links = ["{tmp_path / "wheels"}"]\n')
-    monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / "uv.toml"))
     worker = await sandbox.start()
-    folder = await sandbox.packages((name,))
-    before = run_inside(engine, worker.id, "stat", "-c", "%i %Z", folder)
-    again = make_sandbox(engine, tmp_path, volume=sandbox.volume)
-    assert await again.packages((name,)) == folder
+    folder = await sandbox.packages(("plain",))
+    before = run_inside(engine, worker.id, "stat", "-c", "%i", f"{folder}/{NOTE}")
+    again = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume)
+    assert await again.packages(("plain",)) == folder
     await again.aclose()
-    assert run_inside(engine, worker.id, "stat", "-c", "%i %Z", folder) == before
-    assert run_inside(engine, worker.id, "sh", "-c", f"ls -A {folder}/.. | grep new- || true") == ""
+    assert run_inside(engine, worker.id, "stat", "-c", "%i", f"{folder}/{NOTE}") == before
+    assert list_volume(engine, sandbox) == [folder.rpartition("/")[2]]
+    assert not (tmp_path / "another" / "packages").exists()
 
 
-def write_wheel(folder: Path, name: str) -> None:
-    folder.mkdir()
-    info = f"{name}-1.0.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{name}.py", "answer = 42\n")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
+async def test_two_servers_bring_one_set_at_once(
+    engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
+) -> None:
+    other = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume)
+    async with anyio.create_task_group() as both:
+        both.start_soon(sandbox.packages, ("plain",))
+        both.start_soon(other.packages, ("plain",))
+    await other.aclose()
+    assert len(list_volume(engine, sandbox)) == 1
+
+
+async def test_full_volume_loses_what_no_worker_of_any_server_uses(
+    engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
+) -> None:
+    for name in ("used", "first", "second"):
+        make_wheel(wheels, name, "1.0", megabytes=1)
+    session = await open_session(sandbox, SMALL)
+    assert (await session.run("import used", {}, ("used",))).succeeded
+    small = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, most_bytes=5 << 19)
+    used, first = [(await small.packages((name,))).rpartition("/")[2] for name in ("used", "first")]
+    second = (await small.packages(("second",))).rpartition("/")[2]
+    assert sorted(list_volume(engine, sandbox)) == sorted([used, second])
+    assert (await small.sweep_packages())["sets"] == 0
+    # A session of the other server, which has seen the set that is gone, gets it again.
+    assert (await session.run("import first; first.version", {}, ("first",))).shown == "'1.0'"
+    assert first in list_volume(engine, sandbox)
+    await session.kill()
+    await small.aclose()
+
+
+async def test_set_removed_under_a_server_is_brought_again(
+    engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
+) -> None:
+    await sandbox.packages(("plain",))
+    sweeper = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, most_bytes=0)
+    removed = await sweeper.sweep_packages()
+    await sweeper.aclose()
+    assert (removed["sets"], list_volume(engine, sandbox)) == (1, [])
+    session = await open_session(sandbox, SMALL)
+    assert (await session.run("import plain; plain.version", {}, ("plain",))).shown == "'2.0'"
+    await session.kill()
+
+
+async def test_sets_of_images_that_are_gone_are_swept_with_what_was_left_half_way(
+    engine: Engine, sandbox: DockerSandbox, wheels: Path
+) -> None:
+    folder = await sandbox.packages(("plain",))
+    tag, key = folder.split("/")[2:]
+    assert tag in find_targets(engine.client)
+    assert (await sandbox.sweep_packages({tag}))["sets"] == 0
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as members:
+        left = tarfile.TarInfo(f"{tag}/{STAGED}left")
+        left.type = tarfile.DIRTYPE
+        members.addfile(left)
+    maker = engine.client.create_container_from_config(
+        {
+            "Image": engine.image,
+            "HostConfig": {"Mounts": [{"Type": "volume", "Source": sandbox.volume, "Target": "/packages"}]},
+        }
+    )["Id"]
+    engine.client.put_archive(maker, "/packages", archive.getvalue())
+    remove_container(engine.client, maker)
+    assert sorted(list_volume(engine, sandbox)) == sorted([f"{STAGED}left", key])
+    assert (await sandbox.sweep_packages(set()))["sets"] == 1
+    assert list_volume(engine, sandbox) == []
+
+
+async def test_set_too_large_for_the_volume_is_refused_and_leaves_nothing(
+    engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
+) -> None:
+    # On this side it is not compiled, so it may be larger there.
+    make_wheel(wheels, "tight", "1.0")
+    small = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, most_bytes=6 * 4096)
+    with pytest.raises(SandboxUnavailable, match="packages-bytes"):
+        await small.packages(("tight",))
+    await small.aclose()
+    assert list_volume(engine, sandbox) == []
+
+
+async def test_cancelled_copy_leaves_no_container_and_is_made_at_the_next_request(
+    engine: Engine, sandbox: DockerSandbox, wheels: Path
+) -> None:
+    make_wheel(wheels, "large", "1.0", megabytes=100)
+    async with anyio.create_task_group() as group:
+        group.start_soon(sandbox.packages, ("large",))
+        with anyio.fail_after(60):
+            while not [c for c in list_containers(engine, sandbox) if STAGED in c["Command"]]:
+                await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    with anyio.fail_after(60):
+        while list_containers(engine, sandbox):
+            await anyio.lowlevel.checkpoint()
+    folder = await sandbox.packages(("large",))
+    assert folder.rpartition("/")[2] in list_volume(engine, sandbox)
 
 
 async def test_no_engine_says_to_start_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,88 +2,131 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
 import shutil
+import subprocess
 import sys
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
+import psutil
 import pytest
 
-from dynasaur_mcp.errors import ActionInvalid, SandboxUnavailable
-from dynasaur_mcp.sandbox import packages
-from dynasaur_mcp.sandbox.packages import LIST_NAME, PackageStore, explain, read_requirements
+from dynasaur_mcp.errors import RequirementsInvalid, SandboxUnavailable
+from dynasaur_mcp.sandbox import packages, sets
+from dynasaur_mcp.sandbox import wheels as uv_wheels
+from dynasaur_mcp.sandbox.jail import find_bwrap
+from dynasaur_mcp.sandbox.packages import PackageStore, forget_resolved, sweep_folder
+from dynasaur_mcp.sandbox.requirements import explain, explain_refusal, read_requirements
+from dynasaur_mcp.sandbox.sets import NOTE, STAGED, USED, Held, read_note
+from dynasaur_mcp.sandbox.wheels import Target
+from dynasaur_mcp.types import PackageRules
+
+from .conftest import make_wheel
 
 pytestmark = pytest.mark.anyio
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+ANY = PackageRules()
 
 
-@pytest.fixture
-def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of wheels that is all of uv's world."""
-    folder = tmp_path / "wheels"
-    folder.mkdir()
-    settings = tmp_path / "uv.toml"
-    settings.write_text(f'no-index = true\nfind-links = ["{folder}"]\ncache-dir = "{tmp_path / "uv-cache"}"\n')
-    monkeypatch.setenv("UV_CONFIG_FILE", str(settings))
-    make_wheel(folder, "plain", "1.0")
-    make_wheel(folder, "plain", "2.0")
-    make_wheel(folder, "needy", "1.0", requires="plain<2")
-    return folder
+def make_store(tmp_path: Path, target: Target | None = None, **rules: Any) -> PackageStore:
+    return PackageStore(tmp_path / "cache", target or Target(PYTHON), PackageRules(**rules))
 
 
-def make_wheel(folder: Path, name: str, version: str, requires: str | None = None, platform: str = "any") -> None:
-    module = f"version = {version!r}\n".encode()
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-    metadata += f"Requires-Dist: {requires}\n" if requires else ""
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{name}.py": module,
-        f"{info}/METADATA": metadata.encode(),
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-{platform}\n".encode(),
-    }
-    record = "".join(f"{path},sha256={hashlib.sha256(data).hexdigest()},{len(data)}\n" for path, data in files.items())
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-{platform}.whl", "w") as wheel:
-        for path, data in files.items():
-            wheel.writestr(path, data)
-        wheel.writestr(f"{info}/RECORD", record)
+async def install(store: PackageStore, *requirements: str) -> Path:
+    return await store.install(await store.resolve(requirements))
 
 
-def make_store(tmp_path: Path) -> PackageStore:
-    return PackageStore(tmp_path / "packages", python_version=PYTHON, platform=None)
+def sets_of(store: PackageStore) -> list[str]:
+    return sorted(path.name for path in store.folder.iterdir() if path.is_dir())
 
 
 async def test_installed_set_is_importable_from_its_folder(tmp_path: Path, wheels: Path) -> None:
-    store = make_store(tmp_path)
-    key = await store.install(("needy",))
+    folder = await install(make_store(tmp_path), "needy")
     code = "import needy, plain, sys; sys.stdout.write(needy.version + plain.version)"
-    shown = await anyio.run_process([sys.executable, "-c", code], env={"PYTHONPATH": str(store.path(key))})
+    shown = await anyio.run_process([sys.executable, "-c", code], env={"PYTHONPATH": str(folder)})
     assert shown.stdout == b"1.01.0"
-    assert store.path(key).parent == store.folder
 
 
-async def test_no_requirements_need_no_set(tmp_path: Path) -> None:
-    assert await make_store(tmp_path).install(()) == ""
-
-
-async def test_order_and_spelling_do_not_make_another_set(tmp_path: Path, wheels: Path) -> None:
+async def test_no_requirements_need_no_set(tmp_path: Path, wheels: Path) -> None:
     store = make_store(tmp_path)
-    assert await store.install(("needy", "Plain <2")) == await store.install(("plain<2", "needy", "needy"))
+    assert (await store.resolve(())).key == ""
+    assert (await store.resolve(("plain; python_version < '3'",))).key == ""
 
 
-async def test_installed_set_needs_neither_uv_nor_index_again(tmp_path: Path, wheels: Path) -> None:
-    key = await make_store(tmp_path).install(("plain",))
+async def test_order_and_spelling_are_one_resolution(tmp_path: Path, wheels: Path) -> None:
+    store = make_store(tmp_path)
+    assert await store.resolve(("needy", "Plain <2")) == await store.resolve(("plain<2", "needy", "needy"))
+    assert len(list((tmp_path / "cache" / "resolved").glob("*/*"))) == 1
+
+
+async def test_requests_that_resolve_alike_share_one_set(tmp_path: Path, wheels: Path) -> None:
+    store = make_store(tmp_path)
+    assert await install(store, "needy") == await install(store, "plain<2", "needy>=1")
+    assert len(sets_of(store)) == 1
+
+
+async def test_known_request_needs_neither_uv_nor_index_again(tmp_path: Path, wheels: Path) -> None:
+    folder = await install(make_store(tmp_path), "plain")
     shutil.rmtree(wheels)
-    assert await make_store(tmp_path).install(("plain",)) == key
+    assert await install(make_store(tmp_path), "plain") == folder
+
+
+async def test_versions_stay_when_newer_ones_appear_until_they_are_forgotten(tmp_path: Path, wheels: Path) -> None:
+    assert (await make_store(tmp_path).resolve(("plain",))).versions == ("plain==2.0",)
+    make_wheel(wheels, "plain", "3.0")
+    assert (await make_store(tmp_path).resolve(("plain",))).versions == ("plain==2.0",)
+    assert forget_resolved(tmp_path / "cache") == 1
+    assert (await make_store(tmp_path).resolve(("plain",))).versions == ("plain==3.0",)
+
+
+async def test_set_that_was_removed_is_made_again_of_the_same_versions(tmp_path: Path, wheels: Path) -> None:
+    store = make_store(tmp_path)
+    folder = await install(store, "plain")
+    make_wheel(wheels, "plain", "3.0")
+    shutil.rmtree(folder)
+    assert await install(store, "plain") == folder
+    assert (folder / "plain.py").read_text() == "version = '2.0'\n"
+
+
+async def test_set_removed_in_part_is_made_again(tmp_path: Path, wheels: Path) -> None:
+    store = make_store(tmp_path)
+    folder = await install(store, "plain")
+    (folder / NOTE).unlink()
+    (folder / "plain.py").unlink()
+    assert await install(store, "plain") == folder
+    assert (folder / "plain.py").is_file()
+
+
+async def test_versions_no_longer_in_the_index_say_how_to_choose_others(tmp_path: Path, wheels: Path) -> None:
+    store = make_store(tmp_path)
+    resolved = await store.resolve(("plain",))
+    (wheels / "plain-2.0-py3-none-any.whl").unlink()
+    with pytest.raises(RequirementsInvalid, match="gc --packages"):
+        await store.install(resolved)
+
+
+async def test_resolution_cut_off_in_writing_is_made_anew(tmp_path: Path, wheels: Path) -> None:
+    await make_store(tmp_path).resolve(("needy",))
+    (path,) = (tmp_path / "cache" / "resolved").glob("*/*")
+    path.write_text("# Asked for:\n#   needy\nneedy==1.0\n")
+    assert (await make_store(tmp_path).resolve(("needy",))).versions == ("needy==1.0", "plain==1.0")
+
+
+async def test_folder_of_all_packages_removed_under_a_store_is_made_again(tmp_path: Path, wheels: Path) -> None:
+    store = make_store(tmp_path)
+    folder = await install(store, "plain")
+    shutil.rmtree(tmp_path / "cache")
+    assert await install(store, "plain") == folder
+    assert (folder / "plain.py").is_file()
 
 
 async def test_modules_are_compiled_because_workers_cannot_write_there(tmp_path: Path, wheels: Path) -> None:
-    store = make_store(tmp_path)
-    folder = store.path(await store.install(("plain",)))
+    folder = await install(make_store(tmp_path), "plain")
     assert [path.name for path in (folder / "__pycache__").iterdir()] == [f"plain.{sys.implementation.cache_tag}.pyc"]
 
 
@@ -91,18 +134,23 @@ async def test_every_user_may_read_a_set_whatever_the_umask(tmp_path: Path, whee
     store = make_store(tmp_path)
     before = os.umask(0o077)
     try:
-        folder = store.path(await store.install(("plain",)))
+        folder = await install(store, "plain")
     finally:
         os.umask(before)
     unreadable = [path for path in (folder, *folder.rglob("*")) if not path.stat().st_mode & 0o004]
     assert unreadable == []
 
 
+async def test_note_of_a_set_says_its_size_and_what_it_has(tmp_path: Path, wheels: Path) -> None:
+    note = read_note(str(await install(make_store(tmp_path), "needy")))
+    assert note["modules"] == {"needy": "needy==1.0", "plain": "plain==1.0"}
+    assert note["bytes"] > 4096
+
+
 async def test_wheels_of_another_python_and_platform_are_chosen_by_their_tags(tmp_path: Path, wheels: Path) -> None:
     make_wheel(wheels, "native", "1.0", platform="manylinux_2_28_aarch64")
     make_wheel(wheels, "native", "2.0", platform="win_amd64")
-    store = PackageStore(tmp_path / "packages", python_version="3.13", platform="aarch64-manylinux_2_36")
-    folder = store.path(await store.install(("native",)))
+    folder = await install(make_store(tmp_path, Target("3.13", "aarch64-manylinux_2_36")), "native")
     assert (folder / "native.py").read_text() == "version = '1.0'\n"
 
 
@@ -110,73 +158,216 @@ async def test_two_installs_of_one_set_at_once_are_one(
     tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, installs = make_store(tmp_path), []
-    install = packages.install_wheels
+    work = packages.install_wheels
 
-    async def count(requirements: tuple[str, ...], *args: Any, **kwargs: Any) -> None:
-        installs.append(requirements)
-        await install(requirements, *args, **kwargs)
+    async def count(versions: tuple[str, ...], *args: Any) -> None:
+        installs.append(versions)
+        await work(versions, *args)
 
     monkeypatch.setattr(packages, "install_wheels", count)
     async with anyio.create_task_group() as both:
-        both.start_soon(store.install, ("plain",))
-        both.start_soon(store.install, ("plain",))
-    assert installs == [("plain",)]
+        both.start_soon(install, store, "plain")
+        both.start_soon(install, store, "plain", "plain>=2")
+    assert installs == [("plain==2.0",)]
 
 
 async def test_two_servers_installing_one_set_at_once_both_have_it(tmp_path: Path, wheels: Path) -> None:
-    keys = []
+    folders = []
 
-    async def install() -> None:
-        keys.append(await make_store(tmp_path).install(("plain",)))
+    async def install_alone() -> None:
+        folders.append(await install(make_store(tmp_path), "plain"))
 
     async with anyio.create_task_group() as both:
-        both.start_soon(install)
-        both.start_soon(install)
-    assert len(set(keys)) == 1
-    assert sorted(path.name for path in make_store(tmp_path).folder.iterdir()) == [keys[0]]
+        both.start_soon(install_alone)
+        both.start_soon(install_alone)
+    assert len(set(folders)) == 1
+    assert sets_of(make_store(tmp_path)) == [folders[0].name]
 
 
-async def test_cancelled_install_leaves_nothing(tmp_path: Path, wheels: Path) -> None:
+async def test_cancelled_install_leaves_nothing_and_no_uv(tmp_path: Path, wheels: Path) -> None:
     store = make_store(tmp_path)
     async with anyio.create_task_group() as group:
-        group.start_soon(store.install, ("plain",))
-        await anyio.lowlevel.checkpoint()
-        while not list(store.folder.glob(".new-*")):
+        group.start_soon(install, store, "plain")
+        while not list(store.folder.glob(f"{STAGED}*")):
             await anyio.lowlevel.checkpoint()
         group.cancel_scope.cancel()
-    assert list(store.folder.iterdir()) == []
+    assert sets_of(store) == []
+    assert psutil.Process().children() == []
 
 
-async def test_half_a_set_left_by_a_killed_server_is_swept_and_never_used(tmp_path: Path, wheels: Path) -> None:
+@contextlib.contextmanager
+def locked_elsewhere(folder: Path) -> Iterator[None]:
+    """Another process makes a set there; it is killed at the end."""
+    code = f"import fcntl, os; fcntl.flock(os.open({str(folder)!r}, 0), fcntl.LOCK_SH); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        other.stdout.readline()
+        yield
+        other.kill()
+
+
+async def test_half_a_set_left_by_a_killed_server_is_swept_and_one_in_the_making_is_not(
+    tmp_path: Path, wheels: Path
+) -> None:
     store = make_store(tmp_path)
-    left = store.folder / ".new-left"
-    left.mkdir()
-    os.utime(left, (0, 0))
-    key = await store.install(("plain",))
-    assert [path.name for path in store.folder.iterdir()] == [key]
-    assert (store.path(key) / LIST_NAME).read_text() == "plain\n"
+    left, making = store.folder / f"{STAGED}left", store.folder / f"{STAGED}making"
+    for folder in (left, making):
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+    with locked_elsewhere(making):
+        key = (await install(store, "plain")).name
+        assert sets_of(store) == sorted([making.name, key])
+    sweep_folder(store.folder.parent, ANY.most_bytes)
+    assert sets_of(store) == [key]
+
+
+async def test_sets_used_least_recently_go_when_there_is_no_more_room(tmp_path: Path, wheels: Path) -> None:
+    for name in ("first", "second", "third"):
+        make_wheel(wheels, name, "1.0", megabytes=1)
+    store = make_store(tmp_path, most_bytes=5 << 19)
+    first, second = await install(store, "first"), await install(store, "second")
+    os.utime(first / USED, (2000, 2000))
+    os.utime(second / USED, (1000, 1000))
+    third = await install(store, "third")
+    assert sets_of(store) == sorted([first.name, third.name])
+
+
+async def test_set_that_a_worker_uses_is_never_removed(tmp_path: Path, wheels: Path) -> None:
+    store = make_store(tmp_path)
+    used, unused = await install(store, "plain<2"), await install(store, "plain")
+    worker = Held()
+    assert worker.hold(str(used))
+    removed = sweep_folder(store.folder.parent, 0)
+    assert sets_of(store) == [used.name]
+    assert removed["sets"] == 1
+    assert removed["bytes"] > 0
+    worker.let_go()
+    assert sweep_folder(store.folder.parent, 0)["left_bytes"] == 0
+    assert not unused.exists()
+
+
+async def test_set_held_alone_by_hostile_code_is_still_used_by_others(tmp_path: Path, wheels: Path) -> None:
+    folder = await install(make_store(tmp_path), "plain")
+    with sets._lock_alone(str(folder / NOTE)):
+        assert Held().hold(str(folder))
+
+
+async def test_set_made_again_is_held_again(tmp_path: Path, wheels: Path) -> None:
+    store, worker = make_store(tmp_path), Held()
+    folder = await install(store, "plain")
+    assert worker.hold(str(folder))
+    shutil.rmtree(folder)
+    assert not worker.hold(str(folder))
+    await install(store, "plain")
+    assert worker.hold(str(folder))
+    assert sweep_folder(store.folder.parent, 0)["sets"] == 0
+
+
+async def test_set_larger_than_all_may_be_is_refused_and_leaves_nothing(tmp_path: Path, wheels: Path) -> None:
+    make_wheel(wheels, "large", "1.0", megabytes=2)
+    store = make_store(tmp_path, most_bytes=1 << 20)
+    with pytest.raises(SandboxUnavailable, match="packages-bytes"):
+        await install(store, "large")
+    assert sets_of(store) == []
+
+
+async def test_sets_of_an_interpreter_or_image_that_is_gone_are_removed(tmp_path: Path, wheels: Path) -> None:
+    here, image = make_store(tmp_path), make_store(tmp_path, Target("3.13", "x86_64-manylinux_2_36"))
+    for store in (here, image):
+        await install(store, "plain")
+    root = here.folder.parent
+    assert sweep_folder(root, ANY.most_bytes)["sets"] == 0
+    assert sweep_folder(root, ANY.most_bytes, {image.target.tag})["sets"] == 0
+    assert sweep_folder(root, ANY.most_bytes, set())["sets"] == 1
+    assert (len(sets_of(here)), sets_of(image)) == (1, [])
+    (here.folder / "python").write_text(str(tmp_path / "python-that-was-removed"))
+    assert sweep_folder(root, ANY.most_bytes)["sets"] == 1
+
+
+def test_sets_that_unseen_users_may_use_are_left(tmp_path: Path) -> None:
+    for name, used_at in (("old", 1000), ("new", 2000)):
+        folder = tmp_path / "tag" / name
+        folder.mkdir(parents=True)
+        (folder / NOTE).write_text('{"bytes": 4096}')
+        (folder / USED).touch()
+        os.utime(folder / USED, (used_at, used_at))
+    assert sets.sweep(str(tmp_path), 0, unseen_since=1500.0) == {"sets": 1, "bytes": 4096, "left_bytes": 4096}
+    assert [path.name for path in (tmp_path / "tag").iterdir()] == ["new"]
+
+
+def install_apart(tmp_path: Path, cache: list[str], *requirements: str) -> list[str]:
+    """What comes of installing each alone in a process that has the cache as these words to bubblewrap say."""
+    code = (
+        "import anyio, sys\n"
+        "from tests.sandbox.test_packages import *\n"
+        "async def try_all():\n"
+        "    store = make_store(Path(sys.argv[1]))\n"
+        "    for requirement in sys.argv[2:]:\n"
+        "        try: print((await install(store, requirement)).name)\n"
+        "        except SandboxUnavailable as error: print(error, len(sets_of(store)))\n"
+        "anyio.run(try_all)\n"
+    )
+    command = [find_bwrap(), "--bind", "/", "/", "--dev", "/dev", *cache, "--", sys.executable, "-c", code]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [*command, str(tmp_path), *requirements], capture_output=True, text=True, check=True, cwd=root
+    )
+    return done.stdout.splitlines()
+
+
+async def test_read_only_cache_serves_what_is_in_it_and_says_what_it_cannot(
+    tmp_path: Path, wheels: Path, require: Any
+) -> None:
+    require("jail")
+    folder = await install(make_store(tmp_path), "plain")
+    os.utime(folder / USED, (0, 0))
+    cache = str(tmp_path / "cache")
+    known, other = install_apart(tmp_path, ["--ro-bind", cache, cache], "plain", "plain<2")
+    assert known == folder.name
+    assert "--cache" in other
+
+
+async def test_full_disk_is_said_plainly_and_leaves_nothing_half(tmp_path: Path, wheels: Path, require: Any) -> None:
+    require("jail")
+    make_wheel(wheels, "large", "1.0", megabytes=8)
+    (tmp_path / "cache").mkdir()
+    cache = ["--size", str(4 << 20), "--tmpfs", str(tmp_path / "cache")]
+    large, small = install_apart(tmp_path, cache, "large", "plain")
+    assert large == f"{uv_wheels.NO_SPACE} 0"
+    assert small == (await make_store(tmp_path).resolve(("plain",))).key
 
 
 @pytest.mark.parametrize(
     ("requirement", "named"),
-    [("absent", "absent"), ("plain>=9", "plain>=9"), ("plain==1.0 ; python_version>'3'", "needy")],
+    [("absent", "'absent'"), ("plain>=9", "'plain>=9'"), ("plain==1.0 ; python_version>'3'", "plain==1.0")],
 )
 async def test_set_that_does_not_resolve_names_the_requirement(
     requirement: str, named: str, tmp_path: Path, wheels: Path
 ) -> None:
     make_wheel(wheels, "needy", "3.0", requires="plain>=2")
     store = make_store(tmp_path)
-    with pytest.raises(ActionInvalid) as raised:
-        await store.install((requirement, "needy>=3"))
+    with pytest.raises(RequirementsInvalid) as raised:
+        await install(store, requirement, "needy>=3")
     assert named in str(raised.value.problems[0])
+    assert requirement in raised.value.culprits
     assert str(tmp_path) not in str(raised.value)
-    assert list(store.folder.iterdir()) == []
+    assert sets_of(store) == []
+
+
+async def test_requirements_that_exclude_each_other_are_named_together(tmp_path: Path, wheels: Path) -> None:
+    with pytest.raises(RequirementsInvalid, match="no versions fit 'needy' and 'plain>=2' together") as raised:
+        await make_store(tmp_path).resolve(("needy", "plain>=2"))
+    assert raised.value.culprits == ("needy", "plain>=2")
 
 
 async def test_package_without_wheels_is_refused_rather_than_built(tmp_path: Path, wheels: Path) -> None:
     (wheels / "source-1.0.tar.gz").write_bytes(b"")
-    with pytest.raises(ActionInvalid, match="wheels"):
-        await make_store(tmp_path).install(("source",))
+    make_wheel(wheels, "above", "1.0", requires="source")
+    store = make_store(tmp_path)
+    with pytest.raises(RequirementsInvalid, match=r"'source==1\.0' has no wheel for Python"):
+        await store.resolve(("source", "plain"))
+    with pytest.raises(RequirementsInvalid, match=r"'source==1\.0', which 'above' needs, has no wheel for Python"):
+        await store.resolve(("above",))
 
 
 async def test_index_that_does_not_answer_is_the_operators_problem(
@@ -187,7 +378,7 @@ async def test_index_that_does_not_answer_is_the_operators_problem(
     monkeypatch.setenv("UV_CONFIG_FILE", str(settings))
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with pytest.raises(SandboxUnavailable) as raised:
-        await make_store(tmp_path).install(("plain",))
+        await make_store(tmp_path).resolve(("plain",))
     assert "plain" in str(raised.value)
     assert "127.0.0.1" not in str(raised.value)
     assert "secret" not in str(raised.value)
@@ -196,11 +387,41 @@ async def test_index_that_does_not_answer_is_the_operators_problem(
 async def test_install_that_takes_too_long_is_stopped(
     tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packages, "INSTALL_SECONDS", 0.0)
     store = make_store(tmp_path)
-    with pytest.raises(SandboxUnavailable, match="plain took over"):
-        await store.install(("plain",))
-    assert list(store.folder.iterdir()) == []
+    resolved = await store.resolve(("plain",))
+    monkeypatch.setattr(uv_wheels, "INSTALL_SECONDS", 0.0)
+    with pytest.raises(SandboxUnavailable, match="took over"):
+        await store.install(resolved)
+    assert sets_of(store) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "refused"),
+    [
+        (PackageRules("none"), ["plain", "Needy_Thing"]),
+        (PackageRules("listed"), ["plain", "Needy_Thing"]),
+        (PackageRules("listed", ("other", "needy.thing")), ["plain"]),
+        (PackageRules("listed", ("Plain", "needy-thing")), []),
+        (PackageRules("any"), []),
+    ],
+    ids=["none", "nothing listed", "one listed", "both listed", "any"],
+)
+async def test_what_the_rules_refuse_is_named_before_anything_is_resolved(
+    rules: PackageRules, refused: list[str], tmp_path: Path
+) -> None:
+    if not refused:
+        assert len(read_requirements(("plain>=1", "Needy_Thing"), rules)) == 2
+        return
+    with pytest.raises(RequirementsInvalid) as raised:
+        await PackageStore(tmp_path, Target(PYTHON), rules).resolve(("plain>=1", "Needy_Thing"))
+    assert [text.partition(">")[0] for text in raised.value.culprits] == refused
+    assert all("--packages" in str(problem) for problem in raised.value.problems)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_a_listed_package_depends_on_comes_with_it(tmp_path: Path, wheels: Path) -> None:
+    store = make_store(tmp_path, policy="listed", allowed=("needy",))
+    assert (await store.resolve(("needy",))).versions == ("needy==1.0", "plain==1.0")
 
 
 @pytest.mark.parametrize(
@@ -211,22 +432,32 @@ async def test_install_that_takes_too_long_is_stopped(
     ],
 )  # fmt: skip
 def test_what_is_no_name_in_the_index_is_refused(text: str) -> None:
-    with pytest.raises(ActionInvalid):
-        read_requirements((text,))
+    with pytest.raises(RequirementsInvalid):
+        read_requirements((text,), ANY)
 
 
 def test_all_refused_requirements_are_told_at_once() -> None:
-    with pytest.raises(ActionInvalid) as raised:
-        read_requirements(("./here", "plain", "plain @ file:///x.whl"))
+    with pytest.raises(RequirementsInvalid) as raised:
+        read_requirements(("./here", "plain", "plain @ file:///x.whl"), ANY)
     assert len(raised.value.problems) == 2
 
 
 def test_extras_versions_and_markers_are_kept() -> None:
-    assert read_requirements(("My_Pkg[a,b] >=1,<2; python_version > '3.8'",)) == (
-        'my-pkg[a,b]<2,>=1; python_version > "3.8"',
-    )
+    given = "My_Pkg[a,b] >=1,<2; python_version > '3.8'"
+    assert read_requirements((given,), ANY) == {'my-pkg[a,b]<2,>=1; python_version > "3.8"': given}
 
 
 def test_reason_has_no_decoration_path_or_address() -> None:
     said = "  × No solution found when resolving dependencies:\n  ╰─▶ Because a is in /home/me/x and `https://u:p@h/simple/`.\n"
     assert explain(said) == "Because a is in … and `the package index`."
+
+
+def test_long_reason_is_told_by_its_end() -> None:
+    told = explain("Because a" + ", we can conclude b. And because a" * 40 + " and you require z.")
+    assert len(told) <= 410
+    assert told.startswith("… ")
+    assert told.endswith("you require z.")
+
+
+def test_refusal_that_blames_nobody_names_all() -> None:
+    assert explain_refusal("something new", {"a": "a", "b<2": "b<2"}, "here").culprits == ("a", "b<2")

@@ -25,6 +25,7 @@ from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.jail import Jail, find_bwrap
 from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.pool import open_pool
+from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.server.handlers import build_server
 from dynasaur_mcp.types import META_TOOLS, Limits
 
@@ -57,7 +58,7 @@ def open_client(store: FileStore, tmp_path: Path) -> Callable[..., Any]:
     limits = Limits(wall_seconds=20)
 
     async def choose() -> Sandbox:
-        return Jail(limits, PackageStore(tmp_path / "packages", python_version=version, platform=None))
+        return Jail(limits, PackageStore(tmp_path / "cache", Target(version)))
 
     @asynccontextmanager
     async def open_client(era: str = "legacy", *, wait_seconds: float = 45, **options: Any) -> AsyncIterator[Client]:

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from dynasaur_mcp.sandbox.worker.forker import Channel
-from dynasaur_mcp.sandbox.worker.imports import add_sources
+from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 from dynasaur_mcp.sandbox.worker.schemas import SchemaError, Signature, ValueMisfitError, describe_misfits
 from dynasaur_mcp.sandbox.worker.steps import changed_files, now_ns
@@ -27,7 +27,8 @@ def load_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     """Job `load`: import `action` and become its zygote."""
     global _loaded
     try:
-        add_sources(message["sources"], message["folders"])
+        add_sources(message["sources"])
+        add_packages(message["folders"])
         _loaded = Signature(getattr(importlib.import_module(f"actions.{message['action']}"), message["action"]))
     except SchemaError as error:
         return {"ending": "raised", "error": str(error)}

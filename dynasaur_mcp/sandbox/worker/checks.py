@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from dynasaur_mcp.sandbox.worker.forker import Channel
-from dynasaur_mcp.sandbox.worker.imports import add_sources
+from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 from dynasaur_mcp.sandbox.worker.relay import forget_environment
 from dynasaur_mcp.sandbox.worker.schemas import SchemaError, Signature
@@ -31,7 +31,8 @@ def check_action(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     channel.send({"phase": "import"})
     forget_environment()
     try:
-        add_sources(message["sources"], message["folders"])
+        add_sources(message["sources"])
+        add_packages(message["folders"])
         module = importlib.import_module(f"actions.{name}")
         done["schemas"] = Signature(getattr(module, name)).schemas()
         for test, failure in _run_tests(channel, module):

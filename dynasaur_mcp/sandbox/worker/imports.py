@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
+
+from dynasaur_mcp.sandbox.sets import read_note
 
 
 def file_of(name: str) -> str:
@@ -63,8 +66,14 @@ sources: dict[str, str] = {}
 """The actions this process knows, by name."""
 
 
-def add_sources(new: Mapping[str, str], folders: Sequence[str]) -> None:
-    """Make actions importable, and folders of packages. If one changed, all are imported anew."""
+MAX_OTHERS = 20
+
+_folders: list[str] = []
+"""Folders of packages on `sys.path`, in its order."""
+
+
+def add_sources(new: Mapping[str, str]) -> None:
+    """Make actions importable. If one changed, all are imported anew."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     if any(name in sources and sources[name] != text for name, text in new.items()):
@@ -73,10 +82,50 @@ def add_sources(new: Mapping[str, str], folders: Sequence[str]) -> None:
     sources.update(new)
     for name, text in new.items():
         cache_lines(file_of(name), text)
+
+
+def add_packages(folders: Sequence[str]) -> list[str]:
+    """Put folders of packages on `sys.path`: what is not imported yet comes from the newest that has it.
+
+    Returns:
+        Each package that a folder has in another version than is imported already.
+    """
+    others: list[str] = []
     for folder in folders:
-        if folder not in sys.path:
-            sys.path.append(folder)
-            importlib.invalidate_caches()
+        if _folders[:1] == [folder] and folder in sys.path:
+            continue
+        if folder in _folders:
+            _folders.remove(folder)
+            sys.path[:] = [path for path in sys.path if path != folder]
+        # After Python's own and the worker's, before those of earlier requests.
+        place = min((n for n, path in enumerate(sys.path) if path in _folders), default=len(sys.path))
+        sys.path.insert(place, folder)
+        _folders.insert(0, folder)
+        importlib.invalidate_caches()
+        others += _find_other_versions(folder)
+    return others[:MAX_OTHERS]
+
+
+def _find_other_versions(folder: str) -> list[str]:
+    """`pandas 2.3.3 (asked for: 3.0.0; a new session has it)`"""
+    found = {}
+    for module, package in read_note(folder).get("modules", {}).items():
+        name, _, wanted = package.partition("==")
+        with contextlib.suppress(Exception):  # boundary: what user code may have put among the modules
+            has, remedy = _version_of(sys.modules[module], module)
+            if has and has != wanted:
+                found[name] = f"{name} {has} (asked for: {wanted}; {remedy})"
+    return [text[:200] for text in found.values()][:MAX_OTHERS]
+
+
+def _version_of(module: ModuleType, name: str) -> tuple[str, str]:
+    """As the set that it came from says, else as it says itself; empty where neither does. And what is to be done."""
+    origin = module.__file__ or next(iter(module.__path__))
+    for folder in _folders:
+        if origin.startswith(f"{folder}/"):
+            package = str(read_note(folder).get("modules", {}).get(name, ""))
+            return package.partition("==")[2], "a new session has it"
+    return str(getattr(module, "__version__", "")), "the sandbox itself needs the other"
 
 
 def cache_lines(filename: str, text: str) -> None:

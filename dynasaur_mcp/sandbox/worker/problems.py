@@ -11,6 +11,27 @@ import traceback
 MAX_CHARACTERS = 20_000
 _MAX_CHAIN = 60
 _NO_NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.EADDRNOTAVAIL)
+PACKAGES = {
+    "bs4": "beautifulsoup4",
+    "Crypto": "pycryptodome",
+    "cv2": "opencv-python-headless",
+    "dateutil": "python-dateutil",
+    "docx": "python-docx",
+    "dotenv": "python-dotenv",
+    "fitz": "pymupdf",
+    "google.protobuf": "protobuf",
+    "jwt": "pyjwt",
+    "magic": "python-magic",
+    "PIL": "pillow",
+    "pptx": "python-pptx",
+    "serial": "pyserial",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "usb": "pyusb",
+    "yaml": "pyyaml",
+}
+"""Modules whose package has another name, as it is in the index."""
+
 _USER_FILES = ("<step ", "actions/", "<doctest ", "<string>", "/workspace/", "/tmp/")
 
 hosts: tuple[str, ...] = ()
@@ -39,9 +60,10 @@ def hint_for(error: BaseException) -> str:
             return "Hint: only actions of the library can be imported from `actions`; search_actions finds them.\n"
         if package in sys.stdlib_module_names:
             return ""
+        named = PACKAGES.get(error.name) or PACKAGES.get(package, package)
         return (
-            f"Hint: {package!r} is not installed in the sandbox. An action declares the package it needs at its top:\n"
-            f'# /// script\n# dependencies = ["{package}"]\n# ///\n'
+            f'Hint: {package!r} is not installed here. For a step: run_python(requirements=["{named}"]). '
+            f'An action declares it at its top:\n# /// script\n# dependencies = ["{named}"]\n# ///\n'
         )
     if _comes_of_no_network(error):
         return _hint_at_network()

@@ -13,7 +13,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from dynasaur_mcp.sandbox.worker.forker import Channel
-from dynasaur_mcp.sandbox.worker.imports import add_sources, cache_lines
+from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources, cache_lines
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 from dynasaur_mcp.sandbox.worker.workspaces import WORKSPACE
 
@@ -36,7 +36,8 @@ def run_step(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     filename = f"<step {message['number']}>"
     cache_lines(filename, message["code"])
     try:
-        add_sources(message["sources"], message["folders"])
+        add_sources(message["sources"])
+        done["other_versions"] = add_packages(message["folders"])
         tree = ast.parse(message["code"], filename)
         value = _execute(tree, filename)
         done["shown"] = _show(value)

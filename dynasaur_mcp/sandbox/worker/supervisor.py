@@ -12,7 +12,8 @@ Requests (one at a time; `cancel` may come in between):
 and, while a request is under way, frames of connections to the outside, both ways: see `wire`.
 Answers: {"ready": pid} once, then for each request {"id", "stream": "stdout" | "stderr", "text"} … and
 {"id", "done": {…}}.
-A `call` whose key it does not know, sent without sources, is answered {"done": {"ending": "unknown"}}.
+A `call` whose key it does not know, sent without sources, is answered {"done": {"ending": "unknown"}}; a request whose
+folders of packages are not all there, {"done": {"ending": "gone"}}.
 
 A worker has one session, and those that were forked from it: each a branch, with an interpreter and a workspace of its
 own. Branch 0 is there from the start; a number is never used again.
@@ -34,6 +35,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from dynasaur_mcp.sandbox.sets import Held
 from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
 from dynasaur_mcp.sandbox.worker import problems
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
@@ -71,6 +73,7 @@ class Supervisor:
         self._template: Forker | None = None
         self._sessions: dict[int, Forker] = {}
         self._workspaces = Workspaces()
+        self._sets = Held()
         self._leaving: list[Forker] = []
         self._spares: collections.OrderedDict[Forker, Job] = collections.OrderedDict()
         self._used_last: Forker | None = None
@@ -94,7 +97,7 @@ class Supervisor:
             request = self._next_request()
             if request["op"] == "cancel":
                 continue
-            done = self._answer[request["op"]](request)
+            done = self._answer[request["op"]](request) if self._has_packages(request) else {"ending": "gone"}
             if self._relay:
                 # Before the answer: after it the server has nobody to carry for.
                 self._relay.stop()
@@ -102,6 +105,11 @@ class Supervisor:
             # After the answer, before the next request: nobody waits for the end of what is over.
             self._sweep()
             self._fork_ahead()
+
+    def _has_packages(self, request: dict[str, Any]) -> bool:
+        """Whether all folders that it needs are there; they then stay for as long as this worker does."""
+        needs = request if "folders" in request else self._known.get(request.get("key", ""), {})
+        return all(self._sets.hold(folder) for folder in needs.get("folders", ()))
 
     def _step(self, request: dict[str, Any]) -> dict[str, Any]:
         branch = request["branch"]
