@@ -7,7 +7,8 @@ plugins from the command line and its folder in the user's home are left out. Wh
 
 - It keeps a whole request body and a whole response in memory before or while it passes them on, and sends later
   requests of a connection to the first one's host. So here a connection has one request: its head is parsed and judged,
-  sent on with `Connection: close`, and from then on bytes are moved as they come, no more of them than the head says.
+  and from then on bytes are moved as they come, no more of them than the head says. Server and client are told so by
+  `Connection: close`.
 - It reads from either side however slow the other is. Here, not before what was read is written.
 - Names are resolved once, here; the very address that was judged is connected to, whatever the name resolves to later.
 """
@@ -18,6 +19,7 @@ import argparse
 import ipaddress
 import logging
 import os
+import re
 import resource
 import select
 import selectors
@@ -48,6 +50,10 @@ _IDLE_SECONDS = 3600.0
 _CHUNK_BYTES = 64 << 10
 _FULL = b"HTTP/1.1 503 Too many connections at once\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Headers over 64 KB\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)")
+_HOP = re.compile(rb"(connection|keep-alive|proxy-connection)[ \t]*:", re.IGNORECASE)
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -103,6 +109,9 @@ class Rule(HttpProxyBasePlugin):
         self._request: HttpParser | None = None
         self.address = ""
         self.bytes_out = self.bytes_in = 0
+        self._answer = b""
+        self._is_raw = False
+        """Whether what the host sends is passed on as it is."""
 
     def before_upstream_connection(self, request: HttpParser) -> HttpParser:
         self._request = request
@@ -129,12 +138,16 @@ class Rule(HttpProxyBasePlugin):
         return self.address, None
 
     def handle_client_request(self, request: HttpParser) -> HttpParser:
-        if not request.is_https_tunnel:
+        if request.is_https_tunnel:
+            self._is_raw = True
+        else:
             port = b"" if request.port == 80 else b":%d" % (request.port or 80)
             request.add_header(b"Host", (request.host or b"") + port)
             if request.is_chunked_encoded:
                 request.del_header(b"content-length")
-            if not request.is_connection_upgrade:
+            if request.is_connection_upgrade:
+                self._is_raw = True
+            else:
                 request.del_headers([b"keep-alive", b"connection"])
                 request.add_header(b"Connection", b"close")
         return request
@@ -142,7 +155,23 @@ class Rule(HttpProxyBasePlugin):
     def handle_upstream_chunk(self, chunk: memoryview) -> None:
         # Passed on here: what this gives back would be parsed, and kept.
         self.bytes_in += len(chunk)
-        self.client.queue(chunk)
+        if self._is_raw:
+            self.client.queue(chunk)
+            return
+        self._answer += chunk
+        while not self._is_raw and (end := _END_OF_HEAD.search(self._answer)):
+            head, rest = self._answer[: end.end()], self._answer[end.end() :]
+            if _INTERIM.match(head):
+                self.client.queue(memoryview(head))
+                self._answer = rest
+            else:
+                kept = [line for line in head.splitlines() if line and not _HOP.match(line)]
+                told = b"\r\n".join([*kept, b"Connection: close", b"", rest])
+                self.client.queue(memoryview(told))
+                self._is_raw = True
+        if len(self._answer) > MAX_HEAD_BYTES and not self._is_raw:
+            self.client.queue(memoryview(self._answer))
+            self._is_raw = True
 
     def on_access_log(self, _context: dict[str, Any]) -> None:
         request = self._request

@@ -48,7 +48,7 @@ class Link:
         """For branches to come."""
         self._worker = worker
         self._outlet = outlet
-        self._sending = anyio.Lock()
+        self._sending = anyio.Lock(fast_acquire=True)
         self._reader = FrameReader()
         self._tunnels: Tunnels | None = None
         """Of the request under way."""

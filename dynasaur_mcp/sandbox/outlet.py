@@ -43,15 +43,15 @@ class Outlet:
             OSError: the proxy cannot be started.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
-            try:
+        try:
+            with theirs:
                 ours.sendall(f"{who}\n".encode())
                 async with self._starting:
                     await self._hand_over(theirs)
-            except BaseException:
-                ours.close()
-                raise
-        return await SocketStream.from_socket(ours)
+            return await SocketStream.from_socket(ours)
+        except BaseException:
+            ours.close()
+            raise
 
     async def aclose(self) -> None:
         """End it."""
@@ -74,7 +74,8 @@ class Outlet:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        ours.settimeout(_END_SECONDS)
+        # One that takes nothing for so long that this fills up is of no more use than one that has ended.
+        ours.setblocking(False)
         package = Path(__file__).parents[2]
         level = str(logger.getEffectiveLevel())
         with theirs:

@@ -63,8 +63,11 @@ class _Answer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.heads.append(f"{self.requestline}\n{self.headers}")
-        left = int(self.headers["Content-Length"])
         came = bytearray()
+        while self.headers["Transfer-Encoding"] and (size := int(self.rfile.readline(), 16)):
+            came += self.rfile.read(size)
+            self.rfile.readline()
+        left = int(self.headers["Content-Length"] or 0)
         while left and (part := self.rfile.read(min(left, 1 << 16))):
             came += part
             left -= len(part)

@@ -338,6 +338,34 @@ async def test_second_request_of_a_connection_goes_nowhere(open_sandbox: OpenPoo
     assert f"Host: {origin.host}" in origin.heads[0]
 
 
+async def test_client_that_keeps_its_connection_reaches_each_host_in_turn(
+    open_sandbox: OpenPool, origin: Origin
+) -> None:
+    with open_origin() as other:
+        code = f"""
+import http.client
+connection = http.client.HTTPConnection(urlsplit(os.environ['http_proxy']).netloc)
+def fetch(url):
+    connection.request('GET', url)
+    with connection.getresponse() as answer:
+        return answer.read(), answer.will_close
+[fetch(url) for url in ['{origin.url}/', '{other.url}/'] * 3] == [(b'hello', True)] * 6
+"""
+        async with open_sandbox(network=(origin.host, other.host)) as pool, pool.session("me") as session:
+            assert await shown(session, code) == "True"
+        assert [f"Host: {one.host}" in head for one in (origin, other) for head in one.heads] == [True] * 6
+
+
+async def test_body_in_chunks_and_one_that_is_asked_for_arrive(open_sandbox: OpenPool, origin: Origin) -> None:
+    head = f"POST {origin.url}/ HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    async with open_sandbox(network=(origin.host,)) as pool, pool.session("me") as session:
+        assert await shown(session, f"get('{origin.url}/', data=iter([b'he', b'llo']))") == "b'hello'"
+        answer = await shown(session, f"say({head.encode()!r} + b'hello')")
+        assert answer.startswith("'HTTP/1.1 100 Continue")
+        assert "Connection: close" in answer
+        assert answer.endswith("hello'")
+
+
 async def test_both_lengths_of_a_body_become_the_one_that_counts(open_sandbox: OpenPool, origin: Origin) -> None:
     head = f"POST {origin.url}/ HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with open_sandbox(network=(origin.host,)) as pool, pool.session("me") as session:
