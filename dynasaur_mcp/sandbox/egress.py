@@ -83,7 +83,10 @@ def find_address(hosts: Sequence[Host], name: str, port: int) -> str:
         return str(ipaddress.ip_address(wanted.name))
     addresses = [entry[4][0] for entry in socket.getaddrinfo(wanted.name, port, type=socket.SOCK_STREAM)]
     if not all(is_public(str(address)) for address in addresses):
-        raise RefusedError(f"{wanted.name!r} resolves to an address that is not public. Only addresses lead there.")
+        raise RefusedError(
+            f"{wanted.name!r} resolves to an address that is not public, where no name leads. "
+            "The operator of this server allows such an address by itself, as in --network allow:10.0.0.5"
+        )
     # The system has put those first that it has a route to.
     return str(addresses[0])
 
