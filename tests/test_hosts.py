@@ -4,7 +4,7 @@ import pytest
 
 from dynasaur_mcp.errors import SettingsError
 from dynasaur_mcp.hosts import find_uncovered, read_host
-from dynasaur_mcp.sandbox.egress import is_public
+from dynasaur_mcp.sandbox.addresses import is_public
 from dynasaur_mcp.settings import read_settings
 
 

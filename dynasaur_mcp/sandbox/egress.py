@@ -16,7 +16,6 @@ plugins from the command line and its folder in the user's home are left out. Wh
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import logging
 import os
 import re
@@ -38,7 +37,8 @@ from proxy.http.handler import HttpProtocolHandler
 from proxy.http.parser import HttpParser, httpParserStates, httpParserTypes
 from proxy.http.proxy import HttpProxyBasePlugin, HttpProxyPlugin
 
-from dynasaur_mcp.hosts import HTTP_PORTS, Host, explain_refusal, read_host
+from dynasaur_mcp.hosts import Host, read_host
+from dynasaur_mcp.sandbox.addresses import RefusedError, find_address
 
 logger = logging.getLogger("dynasaur_mcp.egress")
 
@@ -54,52 +54,6 @@ _HEAD_TOO_LARGE = b"HTTP/1.1 431 Headers over 64 KB\r\nConnection: close\r\nCont
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)")
 _HOP = re.compile(rb"(connection|keep-alive|proxy-connection)[ \t]*:", re.IGNORECASE)
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-
-
-class RefusedError(Exception):
-    """The text says why, and what the operator can do."""
-
-
-def find_address(hosts: Sequence[Host], name: str, port: int) -> str:
-    """The address to connect to.
-
-    Args:
-        name: As the client gave it: a name, or an address.
-
-    Raises:
-        RefusedError: the hosts do not cover it, or it resolves to what is not of the public internet.
-        OSError: it does not resolve.
-    """
-    try:
-        wanted = read_host(f"[{name}]:{port}" if ":" in name else f"{name}:{port}")
-    except ValueError as error:
-        raise RefusedError(f"{error}.") from None
-    if not any(host.covers(wanted) for host in hosts):
-        asked = Host(wanted.name) if port in HTTP_PORTS else wanted
-        raise RefusedError(f"{str(asked)!r} is not allowed by this server. {explain_refusal([str(asked)])}")
-    with suppress(ValueError):
-        return str(ipaddress.ip_address(wanted.name))
-    addresses = [entry[4][0] for entry in socket.getaddrinfo(wanted.name, port, type=socket.SOCK_STREAM)]
-    if not all(is_public(str(address)) for address in addresses):
-        raise RefusedError(
-            f"{wanted.name!r} resolves to an address that is not public, where no name leads. "
-            "The operator of this server allows such an address by itself, as in --network allow:10.0.0.5"
-        )
-    # The system has put those first that it has a route to.
-    return str(addresses[0])
-
-
-def is_public(address: str) -> bool:
-    """Whether an address is one of the public internet, also by the IPv4 address in it."""
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped or ip.teredo:
-            return False
-        if inner := ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None):
-            return is_public(str(inner))
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 
 class Rule(HttpProxyBasePlugin):

@@ -47,10 +47,10 @@ def is_publishable(tool: Tool) -> bool:
     return True
 
 
-def publish(entry: Entry) -> Tool | None:
+def publish(entry: Entry, network: Sequence[str]) -> Tool | None:
     """The entry's tool, or None where it would spoil the list."""
     try:
-        tool = describe_action(entry)
+        tool = describe_action(entry, network)
     except RecursionError:
         logger.warning("Action %r is left out of the tool list: its schemas are nested too deep", entry.name)
         return None
@@ -73,6 +73,7 @@ class Listing:
         self._store = store
         self._exposure = exposure
         self._budget_tokens = budget_tokens
+        self._network = network
         self._meta_tools = describe_meta_tools(network)
         self._revision: int | None = None
         self._tools: tuple[Tool, ...] = ()
@@ -139,7 +140,7 @@ class Listing:
         left = self._budget_tokens
         for entry in entries:
             known = self._checked.get(entry.name)
-            tool = known[1] if known is not None and looks_alike(known[0], entry) else publish(entry)
+            tool = known[1] if known is not None and looks_alike(known[0], entry) else publish(entry, self._network)
             checked[entry.name] = (entry, tool)
             if tool is None:
                 continue

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from mcp_types import Tool, ToolAnnotations
 
+from dynasaur_mcp.hosts import find_uncovered
 from dynasaur_mcp.server.arguments import (
     Arguments,
     CheckRun,
@@ -126,8 +127,11 @@ def describe_network(hosts: Sequence[str]) -> str:
     return f"with HTTP(S) to {clean_line(shown, HOSTS_CHARACTERS)}{f' and {more} more' if more > 0 else ''} only"
 
 
-def describe_action(entry: Entry) -> Tool:
+def describe_action(entry: Entry, network: Sequence[str] = ()) -> Tool:
     """The tool an action is. Its description is text by a model for later models: capped, cleaned, with its author.
+
+    Args:
+        network: The hosts that code may reach.
 
     Raises:
         ValueError: the version has not been checked by a worker yet, so it has no schemas.
@@ -135,8 +139,9 @@ def describe_action(entry: Entry) -> Tool:
     if entry.schemas is None:
         raise ValueError(f"{entry.name!r} has no schemas yet")
     author = clean_line(entry.author, 60)
-    network = entry.action.network
-    needs = f"; needs the network: {', '.join(network)}" if network else ""
+    hosts = entry.action.network
+    denied = ", not allowed here" if find_uncovered(hosts, network) else ""
+    needs = f"; needs the network: {', '.join(hosts)}{denied}" if hosts else ""
     text = "\n".join(printable(line) for line in entry.action.docstring.strip().splitlines())
     if len(text) > DESCRIPTION_CHARACTERS:
         text = text[: DESCRIPTION_CHARACTERS - 1].rstrip() + "…"
@@ -146,7 +151,7 @@ def describe_action(entry: Entry) -> Tool:
         description=f"{text}\n(Action v{entry.version}, {entry.tests}, by {author}{needs})",
         input_schema=clean_descriptions(entry.input_schema),
         output_schema=clean_descriptions(entry.schemas.output),
-        annotations=REACHES if network else ADDS,
+        annotations=REACHES if hosts else ADDS,
         _meta={
             "dynasaur/version": entry.version,
             "dynasaur/tested": str(entry.tests),

@@ -112,10 +112,11 @@ async def test_tools_say_what_code_can_reach(
         await model.text("define_action", source=FETCH.format(host=host))
         tools = {tool.name: tool for tool in (await model.client.list_tools(cache_mode="bypass")).tools}
         assert "in a sandbox without network." in (tools["run_python"].description or "")
-        assert f"needs the network: {host})" in (tools["fetch_rate"].description or "")
+        assert f"needs the network: {host}, not allowed here)" in (tools["fetch_rate"].description or "")
     async with open_client(network=f"allow:{host},api.example.org") as model:
         tools = {tool.name: tool for tool in (await model.client.list_tools(cache_mode="bypass")).tools}
         assert f"in a sandbox with HTTP(S) to {host}, api.example.org only." in (tools["run_python"].description or "")
+        assert f"needs the network: {host})" in (tools["fetch_rate"].description or "")
         for name in ("run_python", "execute_action", "fetch_rate"):
             hints = tools[name].annotations
             assert hints

@@ -206,7 +206,8 @@ async def test_past_the_proxy_there_is_nothing_and_the_error_says_what_is_allowe
     async with open_sandbox(network=("api.example.org",)) as pool, pool.session("me") as session:
         for code in tries:
             hint = (await run(session, code)).error.splitlines()[-1]
-            assert hint.startswith("Hint: only HTTP(S) by the proxy in $HTTP_PROXY gets out, to api.example.org."), code
+            assert hint.startswith("Hint: only HTTP(S) by the proxy in $HTTP_PROXY gets out"), code
+            assert "to api.example.org." in hint
             assert "--network allow:HOST" in hint
     async with open_sandbox() as pool, pool.session("me") as session:
         for code in tries:

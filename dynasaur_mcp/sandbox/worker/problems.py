@@ -84,7 +84,8 @@ def _comes_of_no_network(error: BaseException) -> bool:
 def _hint_at_network() -> str:
     allowed = "The operator of the server allows hosts with --network allow:HOST,…\n"
     if hosts and "http_proxy" in os.environ:
-        return f"Hint: only HTTP(S) by the proxy in $HTTP_PROXY gets out, to {', '.join(hosts)}. {allowed}"
+        client = "aiohttp looks there with trust_env=True"
+        return f"Hint: only HTTP(S) by the proxy in $HTTP_PROXY gets out ({client}), to {', '.join(hosts)}. {allowed}"
     return f"Hint: the sandbox has no network, and 127.0.0.1 is its own. {allowed}"
 
 

@@ -42,6 +42,7 @@ class Relay:
         self._open_files = open_files
         # Bound here, before any user code runs: no other process can have this port.
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._listener.setblocking(False)
         self._events = select.epoll()
         self._events.register(self._listener, select.EPOLLIN)
         self._process = 0
@@ -106,7 +107,8 @@ class Relay:
             # No room for a process more. Who tries to connect is told, and need not wait.
             ours.close()
             theirs.close()
-            self._listener.accept()[0].close()
+            with contextlib.suppress(OSError):
+                self._listener.accept()[0].close()
             return
         if self._process == 0:
             _become_relay(self._listener, theirs, self._last_number + 1, self._open_files)
@@ -168,7 +170,6 @@ class _Mover:
         """Those that the server has not ended, also where the client has."""
         self._waiting = bytearray()
         self._reader = FrameReader()
-        listener.setblocking(False)
         stream.setblocking(False)
 
     def move(self) -> None:
