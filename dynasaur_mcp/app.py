@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from dynasaur_mcp.control import Control
 from dynasaur_mcp.errors import DynasaurError, SandboxUnavailable
 from dynasaur_mcp.follow import Follower
 from dynasaur_mcp.library.embedding import Embedder
@@ -98,6 +99,7 @@ async def serve_stdio(settings: Settings, also: Callable[[App], Awaitable[None]]
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_work_behind, app, listed, announcer.publish, also)
+            tasks.start_soon(_answer_commands, app, listed)
             gc.freeze()
             gc.enable()
             await transports.serve_stdio(server)
@@ -129,6 +131,12 @@ async def _work_behind(
         changed=publish,
     )
     await follower.follow()
+
+
+async def _answer_commands(app: App, listed: anyio.Event) -> None:
+    await listed.wait()
+    await anyio.sleep(AFTER_LIST_SECONDS)
+    await Control(app.pool, app.presence, app.settings.library).serve()
 
 
 async def choose_sandbox(settings: Settings, presence: Presence) -> Sandbox:

@@ -1,18 +1,17 @@
 """All commands but `serve`: arguments -> Settings -> one function each -> a table.
 
-A table is drawn on a terminal; in a pipe it is lines of tab-separated values.
+Those for a server that runs are in `operate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
@@ -25,8 +24,10 @@ from dynasaur_mcp.doctor import Finding, examine, is_fit
 from dynasaur_mcp.errors import ActionError, SettingsError
 from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.manage import manage_action
+from dynasaur_mcp.operate import files, ps, sessions
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.sweep import sweep
+from dynasaur_mcp.tables import show_table
 from dynasaur_mcp.types import Entry, Status
 
 LOCAL = "local"
@@ -45,6 +46,9 @@ actions = typer.Typer(help="Look after the library.", invoke_without_command=Tru
 image = typer.Typer(help="The Docker image of the workers.", invoke_without_command=True)
 app.add_typer(actions, name="actions")
 app.add_typer(image, name="image")
+app.add_typer(sessions, name="sessions")
+app.add_typer(files, name="files")
+app.command()(ps)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -77,6 +81,8 @@ def start(
 
 @actions.callback()
 @image.callback()
+@sessions.callback()
+@files.callback()
 def start_group(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -282,15 +288,3 @@ def show_added(one: Added, *, room: int) -> None:
     row.add_column(width=len("there already"))
     row.add_row(one.file, Text(one.how, style="red" if one.failed else "green"), Text(one.note))
     console.print(row)
-
-
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    console = Console()
-    if not console.is_terminal:
-        for row in rows:
-            typer.echo("\t".join(" ".join(cell.split()) for cell in row))
-        return
-    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,19 +51,33 @@ async def _sweep_docker(settings: Settings) -> tuple[set[str] | None, Swept]:
     """Also the tags of all targets that the engine has images for; None where it does not answer."""
     tags, reaped = None, 0
     try:
-        client = await anyio.to_thread.run_sync(connect)
-        # What a server of another version left is swept too; the image is only for looking after packages.
-        engine = Engine(client, image_tag(), "", "")
-        store = PackageStore(settings.cache, Target(""), settings.package_rules())
-        with contextlib.closing(Presence(settings.cache / "servers")) as presence:
-            sandbox = DockerSandbox(engine, settings.limits(), store, presence)
-            try:
-                reaped = await sandbox.reap()
-                tags = await anyio.to_thread.run_sync(find_targets, client)
-                removed = await sandbox.sweep_packages(tags)
-            finally:
-                await sandbox.aclose()
+        async with _open_docker(settings) as sandbox:
+            reaped = await sandbox.reap()
+            tags = await anyio.to_thread.run_sync(find_targets, sandbox.engine.client)
+            removed = await sandbox.sweep_packages(tags)
     except SandboxError as error:
         return tags, Swept("docker", reaped, 0, 0, str(error))
     note = "containers of servers that were killed; packages are those of the volume"
     return tags, Swept("docker", reaped, removed["sets"], removed["bytes"], note)
+
+
+async def find_leftovers(settings: Settings) -> list[str]:
+    """Names of containers that killed servers left behind; none where no engine answers."""
+    with contextlib.suppress(SandboxError, OSError):
+        async with _open_docker(settings) as sandbox:
+            return await sandbox.leftovers()
+    return []
+
+
+@contextlib.asynccontextmanager
+async def _open_docker(settings: Settings) -> AsyncIterator[DockerSandbox]:
+    client = await anyio.to_thread.run_sync(connect)
+    # What a server of another version left is found too; the image is only for looking after packages.
+    engine = Engine(client, image_tag(), "", "")
+    store = PackageStore(settings.cache, Target(""), settings.package_rules())
+    with contextlib.closing(Presence(settings.cache / "servers")) as presence:
+        sandbox = DockerSandbox(engine, settings.limits(), store, presence)
+        try:
+            yield sandbox
+        finally:
+            await sandbox.aclose()

@@ -178,6 +178,14 @@ class DockerSandbox:
     async def reap(self) -> int:
         return await anyio.to_thread.run_sync(self._reap)
 
+    async def leftovers(self) -> list[str]:
+        """Names of the containers of killed servers.
+
+        Raises:
+            OSError: the engine does not answer.
+        """
+        return await anyio.to_thread.run_sync(self._find_leftovers)
+
     async def packages(self, requirements: tuple[str, ...], is_gone: bool = False) -> str:
         resolved = await self._store.resolve(requirements)
         if not resolved.key:
@@ -247,20 +255,23 @@ class DockerSandbox:
             },
         }
 
+    def _find_leftovers(self) -> list[str]:
+        found = self.engine.client.containers(all=True, filters={"label": f"{HOME_LABEL}={self._presence.home}"})
+        return [
+            one["Names"][0].lstrip("/") for one in found if not self._presence.is_alive(one["Labels"][SERVER_LABEL])
+        ]
+
     def _reap(self) -> int:
         """Raises: SandboxUnavailable."""
-        client, reaped = self.engine.client, 0
         try:
-            found = client.containers(all=True, filters={"label": f"{HOME_LABEL}={self._presence.home}"})
-            for container in found:
-                if not self._presence.is_alive(container["Labels"][SERVER_LABEL]):
-                    remove_container(client, container["Id"])
-                    reaped += 1
+            leftovers = self._find_leftovers()
+            for name in leftovers:
+                remove_container(self.engine.client, name)
         except OSError as error:
             logger.error("leftovers were not removed: %s", error)
             raise SandboxUnavailable(NO_ENGINE) from error
         self._presence.forget_dead()
-        return reaped
+        return len(leftovers)
 
 
 def workspace_and_tmp_bytes(limits: Limits) -> tuple[int, int]:
