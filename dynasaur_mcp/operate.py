@@ -1,4 +1,4 @@
-"""Commands for servers that run: `ps`, `sessions`, `files`. They reach all of this user's that share the cache folder."""
+"""Commands for servers that run, all of this user's that share the cache folder: `ps`, `sessions`, `files`."""
 
 from __future__ import annotations
 
