@@ -3,6 +3,9 @@
 install_engine() {
     local wanted=()
     command -v dockerd >/dev/null || wanted+=(docker.io)
+    # For the tests that use an engine by ssh.
+    command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || wanted+=(openssh-server)
+    command -v ssh >/dev/null || wanted+=(openssh-client)
     command -v debootstrap >/dev/null || wanted+=(debootstrap)
     mountpoint -q /sys/fs/cgroup || command -v cgroupfs-mount >/dev/null || wanted+=(cgroupfs-mount)
     "${PYTHON:-python3}" -c 'import ensurepip' 2>/dev/null || wanted+=(python3-venv)

@@ -39,7 +39,8 @@ _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 class DockerWorker:
     """One container, attached."""
 
-    def __init__(self, client: Client, name: str, forget: Callable[[str], None]) -> None:
+    def __init__(self, client: Callable[[], Client], name: str, forget: Callable[[str], None]) -> None:
+        """`client` gives the engine's as of now: an engine that was away may have come back under a new one."""
         self._client = client
         self._name = name
         self._forget = forget
@@ -66,12 +67,13 @@ class DockerWorker:
         with self._launching:
             if self._killed:
                 raise OSError("killed before it was started")
-            self._client.create_container_from_config(config, self._name)
-            self._raw = self._client.attach_socket(self._name, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+            client = self._client()
+            client.create_container_from_config(config, self._name)
+            self._raw = client.attach_socket(self._name, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
             # http.client reads ahead, but until the start there is nothing to read.
             self._socket = getattr(self._raw, "_sock", self._raw)
             self._socket.setblocking(False)
-            self._client.start(self._name)
+            client.start(self._name)
 
     def has_ended(self) -> bool:
         if self._killed or self._socket is None:
@@ -163,7 +165,7 @@ class DockerWorker:
                 self._raw._response.close()
                 self._socket.close()
                 self._socket = None
-            remove_container(self._client, self._name)
+            remove_container(self._client(), self._name)
 
 
 def new_name(presence: Presence) -> str:

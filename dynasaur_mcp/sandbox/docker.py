@@ -29,7 +29,7 @@ from dynasaur_mcp.sandbox.container import (
     new_name,
     remove_container,
 )
-from dynasaur_mcp.sandbox.engine import ANSWER_SECONDS, NO_ENGINE, Client, connect, is_missing, load_client
+from dynasaur_mcp.sandbox.engine import NO_ENGINE, Client, connect, explain, is_missing, load_client, patience_seconds
 from dynasaur_mcp.sandbox.image import PLATFORM_LABEL, PYTHON_LABEL, build_image, image_tag
 from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.presence import Presence
@@ -80,7 +80,7 @@ async def find_engine(image: str = "") -> Engine:
         SandboxUnavailable: no answer within two seconds, or no image; says what to do.
     """
     await anyio.to_thread.run_sync(load_client)
-    with anyio.move_on_after(ANSWER_SECONDS + 1):  # a name lookup is not bound by the client's own timeout
+    with anyio.move_on_after(patience_seconds()):
         return await anyio.to_thread.run_sync(_find_engine, image or image_tag(), abandon_on_cancel=True)
     raise SandboxUnavailable(NO_ENGINE)
 
@@ -156,24 +156,42 @@ class DockerSandbox:
 
     async def start(self) -> DockerWorker:
         try:
+            return await self._start()
+        except OSError as error:
+            logger.error("docker did not start a worker: %s", error)
+            if getattr(error, "status_code", None) is not None:
+                raise SandboxUnavailable(NO_IMAGE if is_missing(error) else explain(error)) from error
+        # No answer. The engine may have been started anew, or elsewhere.
+        await self._find_again()
+        try:
+            return await self._start()
+        except OSError as error:
+            raise SandboxUnavailable(explain(error)) from error
+
+    async def _start(self) -> DockerWorker:
+        """Raises: OSError, SandboxUnavailable."""
+        try:
             name = new_name(self._presence)
         except OSError as error:
             raise SandboxUnavailable(f"The cache folder cannot be written: {error.strerror}.") from error
-        worker = DockerWorker(self.engine.client, name, self._forget)
+        worker = DockerWorker(lambda: self.engine.client, name, self._forget)
         # Registered before it exists and forgotten after it is gone, so aclose never misses one.
         self._workers[worker.id] = worker
         try:
             await anyio.to_thread.run_sync(worker.launch, self._config())
-        except OSError as error:
-            await worker.kill()
-            if is_missing(error):
-                raise SandboxUnavailable(NO_IMAGE) from error
-            logger.error("docker did not start a worker: %s", error)
-            raise SandboxUnavailable("Docker did not start a worker: `dynasaur-mcp doctor` checks why.") from error
         except BaseException:
             await worker.kill()
             raise
         return worker
+
+    async def _find_again(self) -> None:
+        """
+        Raises:
+            SandboxUnavailable: none answers now.
+        """
+        engine = await find_engine(self.engine.image)
+        before, self.engine = self.engine, engine
+        await anyio.to_thread.run_sync(before.client.close)
 
     async def reap(self) -> int:
         return await anyio.to_thread.run_sync(self._reap)
@@ -229,6 +247,8 @@ class DockerSandbox:
             "OpenStdin": True,
             # stdin closes with the attached connection: a server that vanishes ends its workers.
             "StdinOnce": True,
+            # pid 1 heeds no other signal, and an engine that stops would wait ten seconds for it.
+            "StopSignal": "SIGKILL",
             "HostConfig": {
                 "AutoRemove": True,
                 "CapDrop": ["ALL"],

@@ -12,6 +12,7 @@ import socket
 from typing import Any, TypeAlias
 
 from dynasaur_mcp.errors import SandboxUnavailable
+from dynasaur_mcp.sandbox.ssh import LOGIN_SECONDS
 
 Client: TypeAlias = Any
 """`docker.APIClient`: its stubs leave half of what is used here untyped."""
@@ -29,12 +30,29 @@ MAX_CONNECTIONS = 50
 MIN_VERSION = "1.41"
 """Docker Engine 20.10."""
 
+NO_SPACE = "The Docker engine has no disk space left: free some, for instance by `docker system prune`."
 NO_ENGINE = "No Docker engine answers: start Docker, or point DOCKER_HOST at an engine."
 
 
 def is_missing(error: OSError) -> bool:
     """Whether the engine said that there is no such thing."""
     return getattr(error, "status_code", None) == 404
+
+
+def explain(error: OSError) -> str:
+    """What kept an engine that answers from doing something, in one sentence."""
+    said = str(getattr(error, "explanation", None) or error)
+    if "no space left" in said.lower():
+        return NO_SPACE
+    return "Docker did not start a worker: `dynasaur-mcp doctor` checks why."
+
+
+def patience_seconds() -> float:
+    """How long `connect` may take; a name lookup is not bound by the client's own timeout."""
+    with contextlib.suppress(Exception):  # boundary: `connect` says what is wrong with the address
+        if _find_address()["base_url"].startswith("ssh://"):
+            return LOGIN_SECONDS + ANSWER_SECONDS + 1
+    return ANSWER_SECONDS + 1
 
 
 def load_client() -> None:
@@ -53,21 +71,48 @@ def connect() -> Client:
 
     try:
         where = _find_address()
-        _knock(where["base_url"])
-        # The version is asked for in a client of its own: one that fails to in its constructor cannot be closed.
-        with contextlib.closing(APIClient(**where, version=MIN_VERSION, timeout=ANSWER_SECONDS)) as asking:
-            asking.trust_env = False
-            version = asking.version(api_version=False)["ApiVersion"]
-        client = APIClient(**where, version=version, timeout=CALL_SECONDS, max_pool_size=MAX_CONNECTIONS)
-        # REQUESTS_CA_BUNDLE is meant for the web, and requests would prefer it to the engine's own CA.
-        client.trust_env = False
-        return client
+        if where["base_url"].startswith("ssh://"):
+            return _connect_by_ssh(where["base_url"])
+        return _connect(where, APIClient)
     except PermissionError as error:
         raise SandboxUnavailable("Docker refuses this user: add the user to the group `docker`.") from error
     except (DockerException, OSError, AttributeError, ValueError) as error:
         # AttributeError: the current context does not exist. ValueError: an address that is none.
         logger.info("no Docker engine: %s", error)
         raise SandboxUnavailable(NO_ENGINE) from error
+
+
+def _connect(where: dict[str, Any], client_type: Any) -> Client:
+    from docker import APIClient
+
+    _knock(where["base_url"])
+    # The version is asked for in a client of its own: one that fails to in its constructor cannot be closed.
+    with contextlib.closing(APIClient(**where, version=MIN_VERSION, timeout=ANSWER_SECONDS)) as asking:
+        asking.trust_env = False
+        version = asking.version(api_version=False)["ApiVersion"]
+    client = client_type(**where, version=version, timeout=CALL_SECONDS, max_pool_size=MAX_CONNECTIONS)
+    # REQUESTS_CA_BUNDLE is meant for the web, and requests would prefer it to the engine's own CA.
+    client.trust_env = False
+    return client
+
+
+def _connect_by_ssh(address: str) -> Client:
+    from docker import APIClient
+
+    from dynasaur_mcp.sandbox.ssh import Forward
+
+    forward = Forward(address)
+
+    class ForwardedClient(APIClient):
+        def close(self) -> None:
+            super().close()
+            forward.close()
+
+    try:
+        return _connect({"base_url": f"unix://{forward.path}"}, ForwardedClient)
+    except BaseException:
+        forward.close()
+        raise
 
 
 def _find_address() -> dict[str, Any]:
@@ -79,10 +124,6 @@ def _find_address() -> dict[str, Any]:
     if "base_url" not in where:
         context = ContextAPI.get_current_context()
         where = {"base_url": context.Host, "tls": context.TLSConfig or False}
-    if where["base_url"].startswith("ssh:"):
-        raise SandboxUnavailable(
-            "Docker over ssh is not supported: forward its socket with `ssh -L` and point DOCKER_HOST at that."
-        )
     return where
 
 
