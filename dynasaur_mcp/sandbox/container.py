@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import secrets
 import select
+import socket
 import ssl
 import struct
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -17,9 +18,6 @@ import anyio.to_thread
 from dynasaur_mcp.errors import WorkerLost
 from dynasaur_mcp.sandbox.engine import Client, is_missing
 from dynasaur_mcp.sandbox.presence import Presence
-
-if TYPE_CHECKING:
-    import socket
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +71,7 @@ class DockerWorker:
             # http.client reads ahead, but until the start there is nothing to read.
             self._socket = getattr(self._raw, "_sock", self._raw)
             self._socket.setblocking(False)
+            _notice_silence(self._socket)
             client.start(self._name)
 
     def has_ended(self) -> bool:
@@ -180,6 +179,15 @@ def new_name(presence: Presence) -> str:
 def labels_of(presence: Presence) -> dict[str, str]:
     """On every container of this server, for those who sweep."""
     return {SERVER_LABEL: presence.id, HOME_LABEL: presence.home}
+
+
+def _notice_silence(attached: socket.socket) -> None:
+    """A remote engine that vanished without a word is to be noticed within a minute."""
+    if attached.family in (socket.AF_INET, socket.AF_INET6):
+        attached.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, name):
+                attached.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def remove_container(client: Client, container: str) -> None:

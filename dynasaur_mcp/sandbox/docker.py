@@ -145,7 +145,12 @@ class DockerSandbox:
         self._security = ["no-new-privileges", f"seccomp={profile_text()}"]
         self._store = store
         self._packages = PackageVolume(
-            engine.client, presence, volume, engine.image, store.target.tag, most_bytes=store.rules.most_bytes
+            lambda: self.engine.client,
+            presence,
+            volume,
+            engine.image,
+            store.target.tag,
+            most_bytes=store.rules.most_bytes,
         )
         self._workers: dict[str, DockerWorker] = {}
 

@@ -48,10 +48,11 @@ class PackageVolume:
     """The sets of one version and platform."""
 
     def __init__(
-        self, client: Client, presence: Presence, volume: str, image: str, tag: str, *, most_bytes: int
+        self, client: Callable[[], Client], presence: Presence, volume: str, image: str, tag: str, *, most_bytes: int
     ) -> None:
         """
         Args:
+            client: Gives the engine's as of now.
             volume: Made by the engine when it is not there.
             image: Of a worker.
             tag: As the store's.
@@ -123,14 +124,14 @@ class PackageVolume:
         """Whether a set is there; if so, it is said to be in use."""
         self._create(name, [])
         try:
-            for _ in self._client.get_archive(name, f"{PLACE}/{self._tag}/{key}/{sets.NOTE}")[0]:
+            for _ in self._client().get_archive(name, f"{PLACE}/{self._tag}/{key}/{sets.NOTE}")[0]:
                 pass
             used = tarfile.TarInfo(f"{self._tag}/{key}/{sets.USED}")
             used.mtime = int(time.time())
             archive = io.BytesIO()
             with tarfile.open(fileobj=archive, mode="w") as members:
                 members.addfile(as_root(used))
-            self._client.put_archive(name, PLACE, archive.getvalue())
+            self._client().put_archive(name, PLACE, archive.getvalue())
             return True
         except OSError as error:
             if is_missing(error):
@@ -149,7 +150,7 @@ class PackageVolume:
                 with tarfile.open(fileobj=archive, mode="w") as members:
                     members.add(folder, staged, filter=as_root)
                 archive.seek(0)
-                self._client.put_archive(name, PLACE, archive)
+                self._client().put_archive(name, PLACE, archive)
             status, _, said = self._run(name)
             check_kept(status, self._most_bytes, said)
         finally:
@@ -168,7 +169,7 @@ class PackageVolume:
 
     def _options(self, more: Mapping[str, Any]) -> list[str]:
         """Arguments of `sets.py`: the root, and what is known of who uses the volume."""
-        users = self._client.containers(all=True, filters={"volume": self._volume})
+        users = self._client().containers(all=True, filters={"volume": self._volume})
         being_made = [sets.STAGED + user["Names"][0].lstrip("/") for user in users]
         # gVisor keeps locks to itself. What its containers use was looked for not long before they were made, or later.
         unseen = [user["Created"] for user in users if (user["Labels"] or {}).get(RUNTIME_LABEL)]
@@ -195,20 +196,21 @@ class PackageVolume:
                 "LogConfig": {"Type": "json-file"},
             },
         }
-        self._client.create_container_from_config(config, name)
+        self._client().create_container_from_config(config, name)
 
     def _run(self, name: str) -> tuple[int, str, str]:
         """Run a container that was made: its exit status, and what it printed on stdout and stderr."""
-        self._client.start(name)
-        status = self._client.wait(name)["StatusCode"]
+        self._client().start(name)
+        status = self._client().wait(name)["StatusCode"]
         stdout, stderr = (
-            self._client.logs(name, stdout=which, stderr=not which).decode(errors="replace") for which in (True, False)
+            self._client().logs(name, stdout=which, stderr=not which).decode(errors="replace")
+            for which in (True, False)
         )
         return status, stdout, stderr
 
     def _take_away(self, name: str) -> None:
         try:
-            remove_container(self._client, name)
+            remove_container(self._client(), name)
         except OSError as error:
             # The next server's to remove.
             logger.error("container %s was not removed: %s", name, error)

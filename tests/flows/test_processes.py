@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from dynasaur_mcp.errors import SandboxUnavailable
 
 from .conftest import SERVER, environment
 
@@ -104,6 +107,47 @@ def test_killed_server_leaves_no_container(library: Path, require: Callable[[str
         while ours & set(containers_of("dynasaur-")) and time.monotonic() < deadline:
             pass
         assert not ours & set(containers_of("dynasaur-"))
+
+
+def test_hundred_sessions_of_a_killed_server_are_gone_soon_or_at_the_next_start(library: Path, sandbox: str) -> None:
+    env = environment(library, sandbox, sessions=100)
+    with open_raw(env) as server:
+        for number in range(100):
+            server.send(
+                "tools/call", {"name": "run_python", "arguments": {"code": "1", "session": f"s{number}"}}, number
+            )
+        waiting = set(range(100))
+        assert server.process.stdout
+        while waiting:
+            answer = json.loads(server.process.stdout.readline())
+            assert not answer.get("result", {}).get("isError"), answer
+            waiting.discard(answer.get("id"))
+        processes = descendants(server)
+        left = containers_of_server(library)
+        assert len(left if sandbox == "docker" else processes) >= 100
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+        _, alive = psutil.wait_procs(processes, timeout=5)
+        assert alive == []
+    if sandbox == "docker":
+        deadline = time.monotonic() + 5
+        while containers_of_server(library) and time.monotonic() < deadline:
+            pass
+    with open_raw(env) as server:
+        server.call("run_python", 1, code="1")
+        assert len(containers_of_server(library)) <= (2 if sandbox == "docker" else 0)
+
+
+def containers_of_server(library: Path) -> list[str]:
+    """Containers of all servers of the library's cache folder."""
+    from dynasaur_mcp.sandbox.docker import HOME_LABEL
+    from dynasaur_mcp.sandbox.engine import connect
+    from dynasaur_mcp.sandbox.presence import Presence
+
+    with contextlib.suppress(SandboxUnavailable), contextlib.closing(connect()) as client:
+        home = Presence(library.parent / "cache" / "servers").home
+        return [one["Id"] for one in client.containers(all=True, filters={"label": f"{HOME_LABEL}={home}"})]
+    return []
 
 
 def test_server_whose_client_goes_in_the_middle_of_a_call_ends_with_all_its_own(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import anyio
+import psutil
 import pytest
 
 from dynasaur_mcp.errors import SessionExists, SessionNotCopied, SessionNotFound, SessionsFull
+from dynasaur_mcp.sandbox.engine import connect
 from dynasaur_mcp.types import Ending
 
 from .conftest import OpenPool
@@ -184,6 +186,54 @@ async def test_worker_killed_in_one_fork_is_lost_to_all_and_each_is_told(open_sa
                 why = "the one before lost its worker, its variables and files are gone."
                 assert note == f"This is a new session {name!r}: {why}"
                 assert (await run(session, "1")).notes == ()
+
+
+async def test_worker_ended_from_outside_is_replaced_at_the_next_call_which_says_so(
+    open_sandbox: OpenPool, sandbox_name: str
+) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me") as session:
+            await run(session, "n = 1")
+            await anyio.to_thread.run_sync(end_from_outside, sandbox_name, session.worker_id)
+            while not session.is_lost:
+                await anyio.lowlevel.checkpoint()
+        async with pool.session("me") as session:
+            outcome = await call(session, "add", ADD, first=1)
+            assert outcome.value == 2
+            assert "lost its worker, its variables and files are gone" in outcome.notes[0]
+            assert await shown(session, "'n' in globals()") == "False"
+
+
+async def test_worker_ended_during_a_step_is_said_to_be_lost_and_replaced(
+    open_sandbox: OpenPool, sandbox_name: str
+) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me") as session, anyio.create_task_group() as tasks:
+            printed = anyio.Event()
+            outcomes = []
+
+            async def endless() -> None:
+                code = "print('go')\nwhile True: pass"
+                outcomes.append(await session.run(code, {}, (), on_output=lambda *_: printed.set()))
+
+            tasks.start_soon(endless)
+            await printed.wait()
+            await anyio.to_thread.run_sync(end_from_outside, sandbox_name, session.worker_id)
+        assert outcomes[0].ending is Ending.LOST
+        assert outcomes[0].error.startswith("The step was lost with its worker")
+        async with pool.session("me") as session:
+            assert (await run(session, "1 + 1")).shown == "2"
+
+
+def end_from_outside(sandbox: str, worker: str) -> None:
+    if sandbox == "jail":
+        # Below bubblewrap is the worker's own process, pid 1 inside.
+        for process in psutil.Process(int(worker)).children():
+            process.kill()
+        return
+    client = connect()
+    client.kill(worker)
+    client.close()
 
 
 async def test_closed_session_is_told_of_to_who_opens_the_name_again(open_sandbox: OpenPool) -> None:
