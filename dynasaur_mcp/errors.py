@@ -13,6 +13,7 @@ DynasaurError
 │  ├─ SessionNotFound
 │  ├─ SessionExists
 │  ├─ SessionNotCopied
+│  ├─ FileRefused
 │  └─ RunNotFound
 ├─ SandboxError            the operator can fix it: one plain line to the model, detail to the log
 │  ├─ SandboxUnavailable
@@ -120,6 +121,10 @@ class SessionExists(ActionError):
 
 class SessionNotCopied(ActionError):
     """A session holds what no copy can be made of."""
+
+
+class FileRefused(ActionError):
+    """A file of a workspace cannot be listed, read or written as asked."""
 
 
 class RunNotFound(ActionError):

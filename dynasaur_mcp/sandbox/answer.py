@@ -5,12 +5,25 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class _File(BaseModel):
     path: str = Field(max_length=4096)
     size_bytes: int = Field(ge=0)
+
+
+class _Item(BaseModel):
+    name: str = Field(pattern=r"^[^/\x00]{1,255}$")
+    kind: Literal["file", "folder", "other"]
+    size_bytes: int = Field(ge=0)
+
+    @field_validator("name")
+    @classmethod
+    def _leads_nowhere(cls, name: str) -> str:
+        if name in (".", ".."):
+            raise ValueError(name)
+        return name
 
 
 class _Picture(BaseModel):
@@ -51,6 +64,10 @@ class Done(BaseModel):
     schemas: _Schemas | None = None
     passed: int = 0
     failures: list[str] = []
+    items: list[_Item] = []
+    total: int = Field(default=0, ge=0)
+    data: str = ""
+    size_bytes: int = Field(default=0, ge=0)
 
 
 class Answer:

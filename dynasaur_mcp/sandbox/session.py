@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dynasaur_mcp.errors import ArgumentsInvalid, SandboxUnavailable, SessionNotCopied, WorkerLost
 from dynasaur_mcp.sandbox.answer import Answer
 from dynasaur_mcp.sandbox.base import Sandbox
+from dynasaur_mcp.sandbox.files import Files
 from dynasaur_mcp.sandbox.link import Link, OnOutput
 from dynasaur_mcp.sandbox.outlet import Outlet
 from dynasaur_mcp.types import Check, Ending, Image, Limits, Outcome, Problem, Schemas, Tests, WorkspaceFile
@@ -52,6 +53,7 @@ class Session:
         self.news: tuple[str, ...] = ()
         """Sentences for the notes of the next outcome: what became of the session that had this name before."""
         self.used_at = time.monotonic()
+        self.files = Files(self._request)
         self._limits = link.limits
         self._install = install
         self._branch = branch

@@ -15,6 +15,9 @@ import pytest
 from .conftest import environment
 from .test_processes import RawServer, open_raw
 
+ONE_IS_ENOUGH = pytest.mark.parametrize("sandbox", ["jail"], indirect=True)
+"""Of what does not depend on the sandbox."""
+
 
 class Shell:
     """A terminal in which this library's servers are the user's."""
@@ -81,6 +84,7 @@ def test_sessions_are_listed_and_closed(server: RawServer, shell: Shell, library
     assert "the one before was closed" in text
 
 
+@ONE_IS_ENOUGH
 def test_session_at_work_is_listed_as_such(server: RawServer, shell: Shell) -> None:
     server.send("tools/call", {"name": "run_python", "arguments": {"code": "while True: pass", "session": "x"}}, 5)
     while (row := shell.rows("sessions", "list")[0])[2] != "at work":
@@ -88,6 +92,7 @@ def test_session_at_work_is_listed_as_such(server: RawServer, shell: Shell) -> N
     assert row[3] == ""
 
 
+@ONE_IS_ENOUGH
 def test_no_server_is_said_in_one_line(shell: Shell) -> None:
     assert shell.run("ps").stderr == "No server runs.\n"
     assert shell.run("sessions", "list").stderr == "No server runs.\n"
@@ -95,6 +100,7 @@ def test_no_server_is_said_in_one_line(shell: Shell) -> None:
     assert shell.fail("files", "get", "x") == "dynasaur-mcp: No server runs.\n"
 
 
+@ONE_IS_ENOUGH
 def test_one_of_several_servers_is_chosen_by_its_process_id(
     server: RawServer, shell: Shell, library: Path, sandbox: str
 ) -> None:
@@ -109,18 +115,21 @@ def test_one_of_several_servers_is_chosen_by_its_process_id(
         assert row[4] == str(server.process.pid)
 
 
+@ONE_IS_ENOUGH
 def test_killed_server_is_listed_no_more(server: RawServer, shell: Shell) -> None:
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()
     assert shell.run("sessions", "list").stderr == "No server runs.\n"
 
 
+@ONE_IS_ENOUGH
 def test_socket_of_a_server_is_for_its_user_only(server: RawServer, library: Path) -> None:
     (path,) = (library.parent / "cache" / "servers").glob("*.sock")
     assert path.parent.stat().st_mode & 0o077 == 0
     assert path.stat().st_mode & 0o077 == 0
 
 
+@ONE_IS_ENOUGH
 def test_nonsense_on_the_socket_harms_nobody(server: RawServer, shell: Shell, library: Path) -> None:
     (path,) = (library.parent / "cache" / "servers").glob("*.sock")
     folder = os.open(path.parent, os.O_RDONLY)
@@ -167,6 +176,7 @@ def test_files_and_folders_go_in_and_come_out_as_they_were(server: RawServer, sh
     assert (out / "named").read_bytes() == b""
 
 
+@ONE_IS_ENOUGH
 def test_file_put_before_the_first_call_is_there_in_it(server: RawServer, shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     shell.rows("files", "put", str(tmp_path / "a.txt"))
@@ -174,14 +184,14 @@ def test_file_put_before_the_first_call_is_there_in_it(server: RawServer, shell:
     assert text.startswith("Value:\n'hello'")
 
 
-@pytest.mark.parametrize("path", ["../etc/passwd", "/etc/passwd", "link", "inside/link", "nothing", "folder_link/f"])
-def test_nothing_outside_the_workspace_comes_out(server: RawServer, shell: Shell, tmp_path: Path, path: str) -> None:
+def test_nothing_outside_the_workspace_comes_out(server: RawServer, shell: Shell, tmp_path: Path) -> None:
     links = {"link": "/etc/passwd", "inside/link": "/proc/1/environ", "folder_link": "/etc"}
     code = "import os\nos.mkdir('inside')\n" + "".join(f"os.symlink({to!r}, {name!r})\n" for name, to in links.items())
     server.call("run_python", 8, code=code, session="x")
-    said = shell.fail("files", "get", path, str(tmp_path / "out"), "--session", "x")
-    assert repr(path) in said or path in said
-    assert not (tmp_path / "out").exists()
+    for path in ("../etc/passwd", "/etc/passwd", "nothing", "folder_link/passwd", *links):
+        said = shell.fail("files", "get", path, str(tmp_path / "out"), "--session", "x")
+        assert repr(path) in said
+        assert not (tmp_path / "out").exists()
     assert list(tmp_path.glob(".out*")) == []
 
 
@@ -200,10 +210,12 @@ def test_file_that_does_not_fit_is_refused_and_leaves_nothing(
         assert text.startswith(f"Value:\n([], {3 << 20})")
 
 
+@ONE_IS_ENOUGH
 def test_file_that_is_not_there_is_named(server: RawServer, shell: Shell, tmp_path: Path) -> None:
     assert "There is no file" in shell.fail("files", "put", str(tmp_path / "nope"), "--session", "x")
 
 
+@ONE_IS_ENOUGH
 def test_leftovers_of_a_killed_server_are_listed_and_removed(
     library: Path, shell: Shell, require: Callable[[str], None]
 ) -> None:

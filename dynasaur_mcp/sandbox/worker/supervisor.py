@@ -6,6 +6,7 @@ Requests (one at a time; `cancel` may come in between):
     {"id", "op": "step", "branch", "code", "sources", "folders", "seconds"}
     {"id", "op": "call", "branch", "key", "action", "arguments", "seconds"[, "sources", "folders"]}
     {"id", "op": "check", "action", "sources", "folders", "seconds"}
+    {"id", "op": "files", "branch", "do", "path", …, "seconds"}, see `files`
     {"id", "op": "fork", "branch", "as", "seconds"}, {"id", "op": "drop" | "measure", "branch"}
     {"id", "op": "ping"}
     {"op": "cancel", "id"}
@@ -83,7 +84,8 @@ class Supervisor:
         self._answer: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "step": self._step,
             "call": self._call,
-            "check": self._check,
+            "check": self._run_aside,
+            "files": self._files,
             "fork": self._fork,
             "drop": self._drop,
             "measure": self._measure,
@@ -167,7 +169,12 @@ class Supervisor:
             self._dismiss(child.forker)
         return done
 
-    def _check(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _files(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._activate(request["branch"])
+        return self._run_aside(request)
+
+    def _run_aside(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A job of its own, in a process that has run nothing before and nothing after."""
         done, child = self._run(self._fork_base(), request, request)
         if child:
             self._dismiss(child.forker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import signal
@@ -13,7 +14,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, cast
 
-from dynasaur_mcp.sandbox.worker.forker import Channel, fork_on_request
+from dynasaur_mcp.sandbox.worker.forker import Channel, Job, fork_on_request
 from dynasaur_mcp.sandbox.worker.harden import limit_memory
 
 
@@ -26,7 +27,7 @@ def become_template(control: socket.socket, memory_bytes: int) -> None:
 
         from dynasaur_mcp.sandbox.worker.calls import call_action, load_action
         from dynasaur_mcp.sandbox.worker.steps import run_step
-        from dynasaur_mcp.sandbox.worker.workspaces import copy_workspace, move_in, remove_workspace
+        from dynasaur_mcp.sandbox.worker.workspaces import move_in
 
         if sys.version_info < (3, 12):
             # pydantic refuses typing's own before Python 3.12; this one is made to take its place.
@@ -37,16 +38,27 @@ def become_template(control: socket.socket, memory_bytes: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         limit_memory(memory_bytes)
         gc.freeze()
-        jobs = {"step": run_step, "load": load_action, "call": call_action, "check": _check_action}
-        jobs |= {"copy": copy_workspace, "remove": remove_workspace, "move": move_in}
+        jobs: dict[str, Job] = {
+            "step": run_step,
+            "load": load_action,
+            "call": call_action,
+            "check": _on_use("checks", "check_action"),
+            "copy": _on_use("workspaces", "copy_workspace"),
+            "remove": _on_use("workspaces", "remove_workspace"),
+            "move": move_in,
+            "files": _on_use("files", "work_on_files"),
+        }
         fork_on_request(control, jobs)
 
 
-def _check_action(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
-    # Not in the template, whose every fork would carry it.
-    from dynasaur_mcp.sandbox.worker.checks import check_action
+def _on_use(module: str, function: str) -> Job:
+    """A job imported in its own fork: every fork of the template would carry it."""
 
-    return check_action(channel, message)
+    def run(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
+        job: Job = getattr(importlib.import_module(f"dynasaur_mcp.sandbox.worker.{module}"), function)
+        return job(channel, message)
+
+    return run
 
 
 @contextlib.contextmanager
