@@ -71,7 +71,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
                     session_idle_seconds=settings.session_idle_seconds,
                     warm_workers=settings.warm_workers,
                 ) as pool,
-                open_runs(pool, store, wait_seconds=settings.wait_seconds) as runs,
+                open_runs(wait_seconds=settings.wait_seconds, kept_from_characters=settings.output_characters) as runs,
             ):
                 yield App(settings, presence, store, index, embedder, pool, runs)
 

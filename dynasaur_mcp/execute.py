@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from dynasaur_mcp.errors import ActionDisabled, NetworkDenied
 from dynasaur_mcp.library.store import Store
@@ -12,29 +12,26 @@ from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
 from dynasaur_mcp.types import JSON, Entry, Outcome, Status
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """A call that came to an end, well or badly."""
-
-    entry: Entry
-    outcome: Outcome
-    session: str
-
-
 async def execute_action(
-    name: str, arguments: Mapping[str, JSON], *, principal: str, session: str | None, store: Store, pool: Pool
-) -> Execution:
-    """Call the current version of an action.
+    entry: Entry,
+    arguments: Mapping[str, JSON],
+    *,
+    principal: str,
+    session: str | None,
+    store: Store,
+    pool: Pool,
+    on_output: Callable[[str, str], None],
+) -> Outcome:
+    """Call an action, as the store gave it.
 
     Args:
         session: One that is open; None for the principal's default session, which is opened if need be.
 
     Raises:
-        ActionNotFound, ActionDisabled, NetworkDenied, ArgumentsInvalid, RequirementsInvalid, SessionNotFound: nothing
-            was run.
+        ActionDisabled, NetworkDenied, ArgumentsInvalid, RequirementsInvalid, SessionNotFound: nothing was run.
         SandboxError: nothing could be run.
     """
-    entry = store.get(name)
+    name = entry.name
     if entry.status is Status.DISABLED:
         raise ActionDisabled(name)
     used = follow_uses(store.get, [name], pool.limits.network)
@@ -42,8 +39,10 @@ async def execute_action(
         raise NetworkDenied(name, used.denied)
     async with pool.session(principal, session or DEFAULT_SESSION, create=session is None) as opened:
         with naming_who_needs(used.needs, name):
-            outcome = await opened.call(name, used.sources, join_requirements(used.needs), arguments)
+            outcome = await opened.call(
+                name, used.sources, join_requirements(used.needs), arguments, on_output=on_output
+            )
     if used.missing and not outcome.succeeded:
         outcome = replace(outcome, notes=(*outcome.notes, *used.missing.values()))
     store.record_call(name, entry.version, principal=principal, ending=outcome.ending, seconds=outcome.seconds)
-    return Execution(entry, outcome, opened.name)
+    return outcome

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,13 @@ def shorten(text: str, limit: int, rest: str) -> str:
     return f"{head}\n[… {len(text) - len(head) - len(tail):,} characters left out{rest} …]\n{tail}"
 
 
+def shorten_to_tail(text: str, limit: int, rest: str) -> str:
+    """The newest of a text that is still growing, after a line that says where the rest is."""
+    if len(text) <= limit:
+        return text
+    return f"[… {len(text) - limit:,} characters before this{rest} …]\n{text[-limit:]}"
+
+
 def clean_line(text: str, limit: int) -> str:
     """One printable line of at most `limit` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
@@ -90,10 +98,11 @@ def result_of_error(error: DynasaurError | str) -> CallToolResult:
     return CallToolResult(content=[TextContent(text=clean_text(str(error)))], is_error=True)
 
 
-def present_call(entry: Entry, outcome: Outcome, *, promised: bool, limit: int) -> CallToolResult:
+def present_call(entry: Entry, outcome: Outcome, where: str, *, promised: bool, limit: int) -> CallToolResult:
     """What calling an action gave; `promised` says that its own tool was called, whose output schema must be kept."""
     if not outcome.succeeded:
-        return result_of_error(join(describe_failure(outcome, limit), *describe_rest(outcome, limit)))
+        rest = describe_rest(outcome, limit, where=where)
+        return result_of_error(join(describe_failure(outcome, limit, where), *rest))
     try:
         value = clean_value(outcome.value)
     except TooDeepError:
@@ -101,9 +110,8 @@ def present_call(entry: Entry, outcome: Outcome, *, promised: bool, limit: int) 
     structured = structure(entry, value) if promised or not outcome.images else None
     hidden = len(outcome.images) if structured is not None else 0
     notes = [f"It showed {count(hidden, 'image')}: execute_action gives those too."] if hidden else []
-    where = "" if structured is None else "; all of it is in the structured content"
     text = shorten(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), limit, where)
-    sections = describe_rest(outcome, limit, notes=notes)
+    sections = describe_rest(outcome, limit, where=where, notes=notes)
     content = blocks(join(section("Value", text), *sections) if sections else text, () if hidden else outcome.images)
     return CallToolResult(content=content, structured_content=structured)
 
@@ -117,13 +125,24 @@ def structure(entry: Entry, value: JSON) -> dict[str, JSON] | None:
     return value if isinstance(value, dict) else None
 
 
-def present_run(run: Run, *, limit: int) -> CallToolResult:
-    """What a piece of code gave, or how far it is."""
-    where = f"; all of it: resource dynasaur://runs/{run.id}/output"
+def present_run(run: Run, *, promised: bool = False, limit: int) -> CallToolResult:
+    """What code or a call of an action gave, or how far it is. `promised` as in `present_call`.
+
+    A tool that has promised an output schema has no way to say "not yet" but an error: strict clients refuse any other
+    answer without structured content.
+    """
+    where = where_to_read(run)
     outcome = run.outcome
     if outcome is None:
-        head = f"Still running: run {run.id!r} in session {run.session!r}. check_run waits for it or cancels it."
-        return result_of_text(join(head, section("Printed so far", shorten(run.output, limit, where))))
+        seconds = time.monotonic() - run.started_at
+        head = (
+            f"Still running for {seconds:.0f} s: run {run.id!r} in session {run.session!r}. "
+            "check_run waits for it or cancels it."
+        )
+        text = join(head, section("Printed so far", shorten_to_tail(run.output, limit, where)))
+        return result_of_error(text) if promised else result_of_text(text)
+    if run.entry is not None:
+        return present_call(run.entry, outcome, where, promised=promised, limit=limit)
     tail = f"(session {run.session!r}, {outcome.seconds:.2f} s)"
     rest = describe_rest(outcome, limit, where=where)
     if not outcome.succeeded:
@@ -132,6 +151,10 @@ def present_run(run: Run, *, limit: int) -> CallToolResult:
     defined = describe_defined(outcome, run.session)
     silent = "" if value or rest or outcome.images else "Done; it printed nothing and its last line has no value."
     return CallToolResult(content=blocks(join(silent, value, *rest, defined, tail), outcome.images))
+
+
+def where_to_read(run: Run) -> str:
+    return f"; all of it: resource dynasaur://runs/{run.id}/output"
 
 
 def describe_failure(outcome: Outcome, limit: int, where: str = "") -> str:

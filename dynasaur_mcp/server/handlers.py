@@ -36,7 +36,7 @@ from dynasaur_mcp.execute import execute_action
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.manage import manage_action
-from dynasaur_mcp.runs import Runs
+from dynasaur_mcp.runs import Run, Runs, Work
 from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
 from dynasaur_mcp.search import search_actions
 from dynasaur_mcp.server import content, resources
@@ -52,7 +52,8 @@ from dynasaur_mcp.server.arguments import (
 )
 from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
 from dynasaur_mcp.sessions import close_session, list_sessions
-from dynasaur_mcp.types import JSON, META_TOOLS, LibraryChanged, Status
+from dynasaur_mcp.step import run_step
+from dynasaur_mcp.types import JSON, META_TOOLS, Entry, LibraryChanged, Status
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ A library of Python functions (actions) that you extend while you work.
 kept actions. Work in small steps.
 3. What is worth using again, keep with define_action: general, typed, with a docstring and >>> examples. It can be \
 called by every client at once, by execute_action even where the tool list was not re-read."""
+PROGRESS_CHARACTERS = 1000
+"""Of one progress message, the newest."""
 LOCAL_PRINCIPAL = "local"
 """Whom every client on stdio acts for."""
 
@@ -194,21 +197,51 @@ class Handlers:
                 return content.result_of_text(
                     f"Session {session!r} is open, a copy of {given.session or DEFAULT_SESSION!r}."
                 )
-        run = await self.runs.start(
+        work = partial(
+            run_step,
             given.code,
             given.requirements,
             principal=self.principal_of(ctx),
-            session=session,
+            session=session or DEFAULT_SESSION,
             timeout_seconds=given.timeout_seconds,
-            background=given.background,
+            store=self.store,
+            pool=self.pool,
         )
+        run = self._start(ctx, lambda hear: work(on_output=hear), session or DEFAULT_SESSION)
+        if given.background:
+            self.runs.hand_over(run)
+        else:
+            await self._wait(ctx, run)
         return content.present_run(run, limit=self.output_characters)
 
     async def _check(self, ctx: Context, given: CheckRun) -> CallToolResult:
-        run = await self.runs.check(
-            given.run, principal=self.principal_of(ctx), wait_seconds=given.wait_seconds, cancel=given.cancel
-        )
+        run = self.runs.find(given.run, self.principal_of(ctx))
+        if given.cancel:
+            run.cancel()
+        seconds = self.pool.limits.grace_seconds * 2 + 3 if given.cancel else given.wait_seconds
+        await self._report(ctx, run, seconds)
         return content.present_run(run, limit=self.output_characters)
+
+    def _start(self, ctx: Context, work: Work, session: str, entry: Entry | None = None) -> Run:
+        return self.runs.start(work, principal=self.principal_of(ctx), session=session, entry=entry)
+
+    async def _wait(self, ctx: Context, run: Run) -> None:
+        """For the end of a run, or for the moment to hand it over. A caller who goes away ends it."""
+        try:
+            await self._report(ctx, run, self.runs.wait_seconds)
+        except anyio.get_cancelled_exc_class():
+            await run.end()
+            raise
+        if run.outcome is None:
+            self.runs.hand_over(run)
+
+    async def _report(self, ctx: Context, run: Run, seconds: float) -> None:
+        """Wait for a run, and tell its client what it prints, if that asked for progress."""
+        if ctx.meta and "progress_token" in ctx.meta:
+            async for characters, text in run.follow(seconds):
+                await ctx.session.report_progress(characters, None, content.clean_text(text[-PROGRESS_CHARACTERS:]))
+            seconds = 0
+        await run.wait(seconds)
 
     async def _define(self, ctx: Context, given: DefineAction) -> CallToolResult:
         definition = await define_action(
@@ -250,10 +283,19 @@ class Handlers:
     async def _execute(
         self, ctx: Context, name: str, arguments: dict[str, JSON], session: str | None, *, promised: bool
     ) -> CallToolResult:
-        execution = await execute_action(
-            name, arguments, principal=self.principal_of(ctx), session=session, store=self.store, pool=self.pool
+        entry = self.store.get(name)
+        work = partial(
+            execute_action,
+            entry,
+            arguments,
+            principal=self.principal_of(ctx),
+            session=session,
+            store=self.store,
+            pool=self.pool,
         )
-        return content.present_call(execution.entry, execution.outcome, promised=promised, limit=self.output_characters)
+        run = self._start(ctx, lambda hear: work(on_output=hear), session or DEFAULT_SESSION, entry)
+        await self._wait(ctx, run)
+        return content.present_run(run, promised=promised, limit=self.output_characters)
 
     async def _announce(self, ctx: Context, change: LibraryChanged) -> None:
         """Tell everyone, and hold what is under way until its own client has re-listed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from mcp_types import (
 
 from dynasaur_mcp.errors import ActionError
 from dynasaur_mcp.server.content import clean_line, clean_text, join, section
-from dynasaur_mcp.types import Status
+from dynasaur_mcp.types import JSON, Status
 
 if TYPE_CHECKING:
     from dynasaur_mcp.library.store import Store
@@ -84,6 +85,12 @@ def contents(uri: str, mime_type: str, text: str) -> ReadResourceResult:
     return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=mime_type, text=text)])
 
 
+def show_value(value: JSON) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False, indent=1)
+
+
 def full_output(run: Run) -> str:
     """All a run printed and gave, as far as it was kept."""
     outcome = run.outcome
@@ -91,7 +98,7 @@ def full_output(run: Run) -> str:
         return clean_text(run.output) if run.error is None else "It could not be run. check_run says why."
     return clean_text(
         join(
-            section("Value", outcome.shown),
+            section("Value", outcome.shown if run.entry is None else show_value(outcome.value)),
             section("Printed", outcome.stdout),
             section("Printed to stderr", outcome.stderr),
             section("Error", outcome.error),

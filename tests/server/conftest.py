@@ -104,7 +104,7 @@ def serve(store: FileStore) -> Serve:
         index = Index(store, None, None)
         async with (
             open_pool(choose_none, Limits(), warm_workers=0) as pool,
-            open_runs(pool, store, wait_seconds=45) as runs,
+            open_runs(wait_seconds=45, kept_from_characters=8000) as runs,
         ):
             yield build_server(store=store, index=index, pool=pool, runs=runs, **options)
         index.close()

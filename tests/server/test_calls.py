@@ -65,7 +65,7 @@ def open_client(store: FileStore, tmp_path: Path) -> Callable[..., Any]:
         index = Index(store, None, None)
         async with (
             open_pool(choose, limits, warm_workers=0) as pool,
-            open_runs(pool, store, wait_seconds=wait_seconds) as runs,
+            open_runs(wait_seconds=wait_seconds, kept_from_characters=options.get("output_characters", 8000)) as runs,
         ):
             server, _ = build_server(store=store, index=index, pool=pool, runs=runs, **options)
             async with Client(InMemoryTransport(server), mode=era) as client:
@@ -322,3 +322,151 @@ async def test_session_is_forked_listed_and_closed(open_client: Callable[..., An
             assert (await client.call_tool("run_python", wrong)).is_error
         assert (await client.call_tool("manage_action", {"op": "close_session", "name": "nope"})).is_error
         assert (await client.call_tool("manage_action", {"op": "show"})).is_error
+
+
+SLOW = '''\
+def slow(seconds: float) -> str:
+    """Wait.
+
+    >>> slow(0)
+    begun
+    'done'
+    """
+    import time
+    print("begun", flush=True)
+    time.sleep(seconds)
+    return "done"
+'''
+
+
+@ERAS
+async def test_call_that_outlasts_the_wait_is_handed_over_and_looked_at_later(
+    open_client: Callable[..., Any], era: str
+) -> None:
+    async with open_client(era, wait_seconds=0.5) as client:
+        assert not (await client.call_tool("define_action", {"source": SLOW})).is_error
+        await client.list_tools(cache_mode="bypass")
+        by_tool = await client.call_tool("slow", {"seconds": 2})
+        assert by_tool.is_error  # a strict client takes no other answer without structured content
+        by_name = await client.call_tool("execute_action", {"name": "slow", "arguments": {"seconds": 1}})
+        assert not by_name.is_error
+        for handed_over in (by_tool, by_name):
+            text = text_of(handed_over)
+            assert "Still running" in text
+            run = text.split("'")[1]
+            ended = await client.call_tool("check_run", {"run": run, "wait_seconds": 20})
+            assert text_of(ended) == "Value:\ndone\n\nPrinted:\nbegun"
+            (content,) = (await client.read_resource(f"dynasaur://runs/{run}/output")).contents
+            assert isinstance(content, TextResourceContents)
+            assert content.text == "Value:\ndone\n\nPrinted:\nbegun"
+
+
+async def test_long_output_of_an_action_is_whole_in_its_resource(open_client: Callable[..., Any]) -> None:
+    source = (
+        'def many() -> list[int]:\n    """Many.\n\n    >>> many()[0]\n    0\n    """\n    return list(range(2000))\n'
+    )
+    async with open_client(output_characters=500) as client:
+        assert not (await client.call_tool("define_action", {"source": source})).is_error
+        text = text_of(await client.call_tool("execute_action", {"name": "many"}))
+        assert len(text) < 1000
+        (content,) = (await client.read_resource(text.split("resource ")[1].split(" ")[0])).contents
+        assert isinstance(content, TextResourceContents)
+        assert "1999" in content.text
+
+
+@ERAS
+async def test_prints_come_as_progress_to_a_client_that_asked(open_client: Callable[..., Any], era: str) -> None:
+    code = "import time\nfor n in range(3):\n    print('line', n, flush=True)\n    time.sleep(0.2)"
+    async with open_client(era) as client:
+        await client.call_tool("define_action", {"source": SLOW})
+        heard: list[tuple[float, str | None]] = []
+
+        async def hear(progress: float, total: float | None, message: str | None) -> None:
+            assert total is None
+            heard.append((progress, message))
+
+        result = await client.call_tool("run_python", {"code": code}, progress_callback=hear)
+        assert "line 2" in text_of(result)
+        assert "".join(message or "" for _, message in heard) == "line 0\nline 1\nline 2\n"
+        assert [progress for progress, _ in heard] == sorted({progress for progress, _ in heard})
+        heard.clear()
+        await client.call_tool(
+            "execute_action", {"name": "slow", "arguments": {"seconds": 0.3}}, progress_callback=hear
+        )
+        assert heard == [(6, "begun\n")]
+
+
+async def test_flood_of_prints_is_told_in_few_short_messages(open_client: Callable[..., Any]) -> None:
+    async with open_client() as client:
+        heard: list[str] = []
+
+        async def hear(_progress: float, _total: float | None, message: str | None) -> None:
+            heard.append(message or "")
+
+        code = "for n in range(20_000): print('line', n, flush=True)"
+        await client.call_tool("run_python", {"code": code}, progress_callback=hear)
+        assert len(heard) < 100
+        assert max(map(len, heard)) <= 1000
+
+
+CANCELLED: dict[str, dict[str, Any]] = {
+    "run_python": {"code": "print('began', flush=True)\nx = 2\nimport time\ntime.sleep(19)"},
+    "execute_action": {"name": "waits"},
+    "waits": {},
+}
+
+
+@ERAS
+@pytest.mark.parametrize("tool", CANCELLED)
+async def test_cancelled_request_stops_its_code_and_the_session_goes_on(
+    open_client: Callable[..., Any], era: str, tool: str
+) -> None:
+    source = (
+        'def waits() -> None:\n    """Wait."""\n    open("began", "w").close()\n    import time\n    time.sleep(19)\n'
+    )
+    async with open_client(era) as client:
+        await client.call_tool("define_action", {"source": source})
+        await client.call_tool("run_python", {"code": "x = 1"})
+        with anyio.CancelScope() as scope:
+
+            async def cancel(*_: object) -> None:
+                scope.cancel()
+
+            await client.call_tool(tool, CANCELLED[tool], progress_callback=cancel)
+        assert scope.cancelled_caught
+        with anyio.fail_after(15):
+            assert text_of(await client.call_tool("run_python", {"code": "x"})).startswith("Value:\n1")
+
+
+@ERAS
+async def test_request_cancelled_while_it_waits_for_its_session_never_runs(
+    open_client: Callable[..., Any], era: str
+) -> None:
+    async with open_client(era) as client:
+        await client.call_tool("run_python", {"code": "x = 1"})
+        async with anyio.create_task_group() as tasks:
+            began = anyio.Event()
+
+            async def note(*_: object) -> None:
+                began.set()
+
+            async def occupy() -> None:
+                code = "import time\nprint('began', flush=True)\ntime.sleep(1)"
+                await client.call_tool("run_python", {"code": code}, progress_callback=note)
+
+            tasks.start_soon(occupy)
+            await began.wait()
+            with anyio.move_on_after(0.3):
+                await client.call_tool("run_python", {"code": "x = 2"})
+        assert text_of(await client.call_tool("run_python", {"code": "x"})).startswith("Value:\n1")
+
+
+@ERAS
+async def test_cancelled_definition_keeps_nothing(open_client: Callable[..., Any], store: FileStore, era: str) -> None:
+    source = SLOW.replace("slow(0)", "slow(19)")
+    async with open_client(era) as client:
+        with anyio.move_on_after(1):
+            await client.call_tool("define_action", {"source": source})
+        with anyio.fail_after(15):
+            assert text_of(await client.call_tool("run_python", {"code": "1"})).startswith("Value:\n1")
+        assert store.entries() == []

@@ -13,7 +13,7 @@ from mcp_types.jsonrpc import JSONRPCResponse
 from mcp_types.methods import serialize_server_result
 
 from dynasaur_mcp.server import content
-from dynasaur_mcp.types import Ending, Image, Outcome, Schemas, WorkspaceFile
+from dynasaur_mcp.types import Ending, Entry, Image, Outcome, Schemas, WorkspaceFile
 
 LIMIT = 300
 PICTURE = Image("image/png", "iVBORw0KGgo=")
@@ -27,6 +27,13 @@ class Ended:
     output: str = ""
     id: str = "r1"
     session: str = "default"
+    entry: Entry | None = None
+    started_at: float = 0.0
+
+
+def called(entry: Entry, outcome: Outcome, *, promised: bool) -> CallToolResult:
+    """What a call of an action gave."""
+    return content.present_run(Ended(outcome, entry=entry), promised=promised, limit=LIMIT)  # type: ignore[arg-type]
 
 
 def text_of(result: CallToolResult) -> str:
@@ -43,21 +50,21 @@ def send(result: CallToolResult) -> dict[str, Any]:
 
 
 def test_action_that_only_returned_gives_its_bare_value(make_entry: Callable[..., Any]) -> None:
-    result = content.present_call(make_entry(), Outcome(Ending.RETURNED, value=5), promised=True, limit=LIMIT)
+    result = called(make_entry(), Outcome(Ending.RETURNED, value=5), promised=True)
     assert text_of(result) == "5"
     assert result.structured_content == {"result": 5}
     assert not result.is_error
 
 
 def test_returned_text_is_shown_without_quotes(make_entry: Callable[..., Any]) -> None:
-    result = content.present_call(make_entry(), Outcome(Ending.RETURNED, value="héllo"), promised=True, limit=LIMIT)
+    result = called(make_entry(), Outcome(Ending.RETURNED, value="héllo"), promised=True)
     assert text_of(result) == "héllo"
 
 
 def test_value_that_is_an_object_is_not_wrapped(make_entry: Callable[..., Any]) -> None:
     schema = {"type": "object", "properties": {}}
     entry = make_entry(schemas=Schemas(schema, schema, wraps_result=False))
-    result = content.present_call(entry, Outcome(Ending.RETURNED, value={"a": 1}), promised=True, limit=LIMIT)
+    result = called(entry, Outcome(Ending.RETURNED, value={"a": 1}), promised=True)
     assert result.structured_content == {"a": 1}
     assert json.loads(text_of(result)) == {"a": 1}
 
@@ -72,7 +79,7 @@ def test_prints_and_notes_have_sections_of_their_own(make_entry: Callable[..., A
         files=(WorkspaceFile("out/a.csv", 1234),),
         dropped_bytes=9999,
     )
-    assert text_of(content.present_call(make_entry(), outcome, promised=True, limit=LIMIT)) == (
+    assert text_of(called(make_entry(), outcome, promised=True)) == (
         "Value:\n5\n\nPrinted:\nhello\n\nPrinted to stderr:\ncareful\n\nFiles in /workspace:\n- out/a.csv (1,234 bytes)"
         "\n\nNotes:\n- Rollback is off.\n- 9,999 bytes printed beyond the limit were dropped."
     )
@@ -80,7 +87,7 @@ def test_prints_and_notes_have_sections_of_their_own(make_entry: Callable[..., A
 
 def test_failed_call_is_text_only(make_entry: Callable[..., Any]) -> None:
     outcome = Outcome(Ending.RAISED, error="ValueError: no", stdout="so far\n", images=(PICTURE,))
-    result = content.present_call(make_entry(), outcome, promised=True, limit=LIMIT)
+    result = called(make_entry(), outcome, promised=True)
     assert result.is_error
     assert result.structured_content is None
     assert [block.type for block in result.content] == ["text"]
@@ -91,7 +98,7 @@ def test_failed_call_is_text_only(make_entry: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("ending", [ending for ending in Ending if ending is not Ending.RETURNED])
 def test_every_other_ending_is_an_error_that_says_something(ending: Ending, make_entry: Callable[..., Any]) -> None:
     for result in (
-        content.present_call(make_entry(), Outcome(ending), promised=True, limit=LIMIT),
+        called(make_entry(), Outcome(ending), promised=True),
         content.present_run(Ended(Outcome(ending)), limit=LIMIT),  # type: ignore[arg-type]
     ):
         assert result.is_error
@@ -100,14 +107,14 @@ def test_every_other_ending_is_an_error_that_says_something(ending: Ending, make
 
 def test_images_come_without_structured_content(make_entry: Callable[..., Any]) -> None:
     outcome = Outcome(Ending.RETURNED, value=5, images=(PICTURE,))
-    result = content.present_call(make_entry(), outcome, promised=False, limit=LIMIT)
+    result = called(make_entry(), outcome, promised=False)
     assert result.structured_content is None
     assert [block.type for block in result.content] == ["text", "image"]
 
 
 def test_promised_output_schema_is_kept_and_the_image_is_named(make_entry: Callable[..., Any]) -> None:
     outcome = Outcome(Ending.RETURNED, value=5, images=(PICTURE,))
-    result = content.present_call(make_entry(), outcome, promised=True, limit=LIMIT)
+    result = called(make_entry(), outcome, promised=True)
     assert result.structured_content == {"result": 5}
     assert [block.type for block in result.content] == ["text"]
     assert "execute_action" in text_of(result)
@@ -125,9 +132,9 @@ def test_long_text_keeps_head_and_tail_and_says_where_the_rest_is() -> None:
 
 def test_long_value_of_a_tool_is_whole_in_the_structured_content(make_entry: Callable[..., Any]) -> None:
     outcome = Outcome(Ending.RETURNED, value="x" * 5000)
-    result = content.present_call(make_entry(), outcome, promised=True, limit=LIMIT)
+    result = called(make_entry(), outcome, promised=True)
     assert result.structured_content == {"result": "x" * 5000}
-    assert "structured content" in text_of(result)
+    assert "all of it: resource dynasaur://runs/r1/output" in text_of(result)
     assert len(text_of(result)) < LIMIT + 200
 
 
@@ -148,8 +155,8 @@ def test_hostile_text_never_breaks_the_answer(hostile: str, make_entry: Callable
     )
     failed = Outcome(Ending.RAISED, error=hostile)
     for result in (
-        content.present_call(make_entry(), outcome, promised=True, limit=LIMIT),
-        content.present_call(make_entry(), failed, promised=True, limit=LIMIT),
+        called(make_entry(), outcome, promised=True),
+        called(make_entry(), failed, promised=True),
         content.present_run(Ended(outcome), limit=LIMIT),  # type: ignore[arg-type]
         content.present_run(Ended(failed), limit=LIMIT),  # type: ignore[arg-type]
         content.present_run(Ended(None, hostile), limit=LIMIT),  # type: ignore[arg-type]
@@ -167,7 +174,7 @@ def test_value_nested_too_deep_is_an_error_not_a_lost_connection(make_entry: Cal
     value: list[Any] = []
     for _ in range(1000):
         value = [value]
-    result = content.present_call(make_entry(), Outcome(Ending.RETURNED, value=value), promised=True, limit=LIMIT)
+    result = called(make_entry(), Outcome(Ending.RETURNED, value=value), promised=True)
     send(result)
     assert result.is_error
     assert "flatten" in text_of(result)
@@ -175,7 +182,7 @@ def test_value_nested_too_deep_is_an_error_not_a_lost_connection(make_entry: Cal
 
 def test_numbers_json_cannot_hold_become_null(make_entry: Callable[..., Any]) -> None:
     outcome = Outcome(Ending.RETURNED, value=[float("nan"), float("inf"), 1.5])
-    result = content.present_call(make_entry(), outcome, promised=True, limit=LIMIT)
+    result = called(make_entry(), outcome, promised=True)
     assert send(result)["structuredContent"] == {"result": [None, None, 1.5]}
 
 
