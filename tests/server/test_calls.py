@@ -422,7 +422,7 @@ async def test_cancelled_request_stops_its_code_and_the_session_goes_on(
     open_client: Callable[..., Any], era: str, tool: str
 ) -> None:
     source = (
-        'def waits() -> None:\n    """Wait."""\n    open("began", "w").close()\n    import time\n    time.sleep(19)\n'
+        'def waits() -> None:\n    """Wait."""\n    print("began", flush=True)\n    import time\n    time.sleep(19)\n'
     )
     async with open_client(era) as client:
         await client.call_tool("define_action", {"source": source})
