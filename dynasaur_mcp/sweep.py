@@ -13,8 +13,9 @@ from dynasaur_mcp.errors import SandboxError
 from dynasaur_mcp.sandbox.docker import DockerSandbox, Engine, find_targets
 from dynasaur_mcp.sandbox.engine import connect
 from dynasaur_mcp.sandbox.image import image_tag
-from dynasaur_mcp.sandbox.packages import PackageStore, forget_resolved, sweep_folder
+from dynasaur_mcp.sandbox.packages import PackageStore, sweep_folder
 from dynasaur_mcp.sandbox.presence import Presence
+from dynasaur_mcp.sandbox.resolved import forget_resolved
 from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.settings import Settings
 

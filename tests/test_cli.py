@@ -140,6 +140,8 @@ def test_help_of_serve_lists_the_settings(dynasaur: Run) -> None:
         (["serve", "--sandbox", "moon"], "sandbox"),
         (["serve", "--timeout-seconds", "soon"], "timeout_seconds"),
         (["serve", "--sessions", "0", "--cpus", "none"], "cpus"),
+        (["serve", "--packages", "listed", "--packages-allowed", "numpy,./here"], "'./here'"),
+        (["serve", "--packages-allowed", "numpy"], "packages=listed"),
     ],
     ids=" ".join,
 )
@@ -306,6 +308,20 @@ def test_gc_says_how_many_leftovers_it_removed(dynasaur: Run) -> None:
     ran = dynasaur("gc")
     assert ran.returncode == 0, ran.stderr
     assert re.search(r"^jail\t0\t", ran.stdout, re.MULTILINE), ran.stdout
+
+
+def test_gc_removes_packages_on_demand_and_has_them_resolved_anew(jailed: Run, tmp_path: Path) -> None:
+    file = tmp_path / "need_six.py"
+    file.write_text(
+        "# /// script\n# dependencies = ['six']\n# ///\nimport six\n\ndef need_six() -> str:\n"
+        '    """Name a package.\n\n    >>> need_six()\n    \'six\'\n    """\n    return six.__name__\n'
+    )
+    own = {"DYNASAUR_CACHE": str(tmp_path / "cache"), "DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
+    assert jailed("actions", "add", str(file), **own).returncode == 0
+    assert re.search(r"^jail\t0\t0\t0\.0 MiB\t", jailed("gc", **own).stdout, re.MULTILINE)
+    ran = jailed("gc", "--packages", **own)
+    assert re.search(r"^jail\t0\t1\t0\.\d MiB\t", ran.stdout, re.MULTILINE), ran.stdout
+    assert list((tmp_path / "cache" / "resolved").glob("*/*")) == []
 
 
 def test_image_is_not_built_without_an_engine(dynasaur: Run, tmp_path: Path) -> None:

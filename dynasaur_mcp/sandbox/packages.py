@@ -1,11 +1,8 @@
 """Third-party requirements of actions and of steps, installed once per resolved set.
 
-What is asked for is resolved to versions once, and remembered; a set is kept under the hash of its versions. So what
-resolves alike is one set, what is known needs neither uv nor a network, and a kept action goes on with the versions
-that it was tested with: a remembered resolution is never made anew by itself. `dynasaur-mcp gc --packages` forgets
-them all, and so does removing the cache folder.
-
-Sets are installed on the server's side (see `wheels`). Workers get them read-only.
+What is asked for is resolved to versions (see `resolved`), and a set is kept under the hash of its versions. So what
+resolves alike is one set, and what is known needs neither uv nor a network. Sets are installed on the server's side
+(see `wheels`); workers get them read-only.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -22,10 +18,8 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 from weakref import WeakValueDictionary
 
 import anyio
@@ -34,6 +28,7 @@ import anyio.to_thread
 from dynasaur_mcp.errors import SandboxUnavailable
 from dynasaur_mcp.sandbox import sets
 from dynasaur_mcp.sandbox.requirements import read_requirements
+from dynasaur_mcp.sandbox.resolved import Resolutions, Resolved
 from dynasaur_mcp.sandbox.wheels import NO_SPACE, Target, install_wheels, resolve_versions
 from dynasaur_mcp.types import PackageRules
 
@@ -42,18 +37,6 @@ USED_SECONDS = 60.0
 
 _HOME = "python"
 """In each tag's folder of sets for this machine: the interpreter they are for."""
-_END = "# end"
-"""The last line of a remembered resolution says that it is whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """What requirements come to."""
-
-    key: str
-    """The name of the set; empty where nothing is to be installed."""
-    versions: tuple[str, ...]
-    """`name==version` of each package, dependencies included."""
 
 
 class PackageStore:
@@ -68,8 +51,8 @@ class PackageStore:
         self.rules = rules or PackageRules()
         self._root = cache / "packages"
         self._folder = self._root / target.tag
-        self._remembered = cache / "resolved" / target.tag
-        self._resolved: dict[tuple[str, ...], Resolved] = {}
+        self._resolutions = Resolutions(cache, target.tag)
+        self._known: dict[tuple[str, ...], Resolved] = {}
         self._used_at: dict[str, float] = {}
         self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
@@ -99,18 +82,17 @@ class PackageStore:
             RequirementsInvalid: not requirements, refused by the rules, or a set that does not resolve; names which.
             SandboxUnavailable: uv could not do its work: no network, no space, too slow.
         """
-        if known := self._resolved.get(requirements):
+        if known := self._known.get(requirements):
             return known
         asked = read_requirements(requirements, self.rules)
-        name = _digest(asked)
-        async with self._lock(name):
-            path = self._remembered / f"{name}.txt"
-            versions = _read_versions(path)
-            if versions is None:
-                versions = await resolve_versions(asked, self.target) if asked else ()
-                versions = _remember(path, asked, versions) if asked else ()
-        self._resolved[requirements] = Resolved(_digest(versions) if versions else "", versions)
-        return self._resolved[requirements]
+        async with self._lock(" ".join(asked)):
+            resolved = self._resolutions.find(asked) if asked else Resolved(())
+            if resolved is None:
+                versions = await resolve_versions(asked, self.target)
+                with _writing():
+                    resolved = self._resolutions.keep(asked, Resolved(versions))
+        self._known[requirements] = resolved
+        return resolved
 
     async def install(self, resolved: Resolved) -> Path:
         """Have a set ready: at once when it is there, else by uv.
@@ -194,45 +176,6 @@ def sweep_folder(root: Path, most_bytes: int, tags: set[str] | None = None) -> d
         if Path(home.read_text()).exists() if is_of_machine else tags is None or folder.name in tags:
             wanted.add(folder.name)
     return sets.sweep(str(root), most_bytes, tags=wanted)
-
-
-def forget_resolved(cache: Path) -> int:
-    """Blocking: have everything resolved anew when it is next asked for; how many resolutions were forgotten."""
-    forgotten = list((cache / "resolved").glob("*/*.txt"))
-    for path in forgotten:
-        path.unlink(missing_ok=True)
-    return len(forgotten)
-
-
-def _digest(lines: Any) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:24]
-
-
-def _read_versions(path: Path) -> tuple[str, ...] | None:
-    """What was remembered; None for nothing."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    return tuple(line for line in lines if not line.startswith("#")) if lines[-1:] == [_END] else None
-
-
-def _remember(path: Path, asked: Any, versions: tuple[str, ...]) -> tuple[str, ...]:
-    """Keep a resolution; gives back the one of another server that was first, so that both have the same set."""
-    lines = ["# Asked for:", *(f"#   {text}" for text in asked), *versions, _END]
-    with _writing():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8") as draft:
-            draft.write("\n".join(lines) + "\n")
-            draft.flush()
-            try:
-                os.link(draft.name, path)
-            except FileExistsError:
-                if (first := _read_versions(path)) is not None:
-                    return first
-                path.unlink(missing_ok=True)
-                os.link(draft.name, path)
-    return versions
 
 
 @contextlib.contextmanager

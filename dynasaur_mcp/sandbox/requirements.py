@@ -12,6 +12,8 @@ from dynasaur_mcp.errors import RequirementsInvalid
 from dynasaur_mcp.types import PackageRules, Problem
 
 MAX_REQUIREMENTS = 50
+MAX_CHARACTERS = 500
+"""Of one."""
 _REASON_CHARACTERS = 400
 
 
@@ -28,7 +30,12 @@ def read_requirements(requirements: Sequence[str], rules: PackageRules) -> dict[
         raise RequirementsInvalid([Problem(many)])
     for text in requirements:
         try:
-            requirement = Requirement(text)
+            requirement = Requirement(text[: MAX_CHARACTERS + 1])
+            requirement.name = canonicalize_name(requirement.name)
+            normal = str(requirement)
+            # uv reads one a line. A marker may hold a line break, as an escape, and after it an option of uv's.
+            if len(text) > MAX_CHARACTERS or not (normal.isascii() and normal.isprintable()):
+                raise InvalidRequirement
         except InvalidRequirement:
             problems[text] = Problem(
                 f"{text[:200]!r} is no requirement: write a name and versions, such as 'pandas>=2'"
@@ -39,10 +46,9 @@ def read_requirements(requirements: Sequence[str], rules: PackageRules) -> dict[
                 f"{text[:200]!r} gives an address: only packages of the index are installed, by name"
             )
             continue
-        requirement.name = canonicalize_name(requirement.name)
         if refusal := _refuse(requirement.name, rules):
             problems[text] = Problem(refusal)
-        read[str(requirement)] = text
+        read[normal] = text
     if problems:
         raise RequirementsInvalid(list(problems.values()), tuple(problems))
     return dict(sorted(read.items()))

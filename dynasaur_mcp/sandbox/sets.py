@@ -40,7 +40,7 @@ _BLOCK_BYTES = 4096
 _TESTS = re.compile(r"/tests?/")
 
 
-class Held:
+class HeldSets:
     """The sets of one user of them, who holds each until its own end."""
 
     def __init__(self) -> None:
@@ -264,7 +264,7 @@ def _remove_tree(folder: str) -> None:
 def main(root: str, options: str, staged: str = "", final: str = "") -> None:
     given: dict[str, Any] = json.loads(options)
     compiles = given.pop("compiles", False)
-    new = Held()
+    new = HeldSets()
     if staged:
         try:
             keep(staged, final, given["most_bytes"], compiles=compiles)

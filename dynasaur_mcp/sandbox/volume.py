@@ -29,7 +29,7 @@ from dynasaur_mcp.sandbox.image import as_root
 from dynasaur_mcp.sandbox.packages import check_kept
 from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.sandbox.seccomp import profile_text
-from dynasaur_mcp.sandbox.wheels import NO_SPACE
+from dynasaur_mcp.sandbox.wheels import INSTALL_SECONDS, NO_SPACE
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class PackageVolume:
     def _copy(self, key: str, folder: Path, name: str) -> None:
         staged = f"{self._tag}/{sets.STAGED}{name}"
         self._create(name, [*self._options({"compiles": True}), f"{PLACE}/{staged}", f"{PLACE}/{self._tag}/{key}"])
-        held = sets.Held()
+        held = sets.HeldSets()
         try:
             held.hold(str(folder))
             with tempfile.TemporaryFile() as archive:
@@ -201,7 +201,7 @@ class PackageVolume:
     def _run(self, name: str) -> tuple[int, str, str]:
         """Run a container that was made: its exit status, and what it printed on stdout and stderr."""
         self._client().start(name)
-        status = self._client().wait(name)["StatusCode"]
+        status = self._client().wait(name, timeout=INSTALL_SECONDS)["StatusCode"]
         stdout, stderr = (
             self._client().logs(name, stdout=which, stderr=not which).decode(errors="replace")
             for which in (True, False)

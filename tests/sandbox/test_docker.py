@@ -364,6 +364,20 @@ async def test_full_volume_loses_what_no_worker_of_any_server_uses(
     await small.aclose()
 
 
+async def test_set_that_a_runtime_with_locks_of_its_own_may_use_is_left(
+    engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
+) -> None:
+    await sandbox.packages(("plain",))
+    sweeper = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, most_bytes=0)
+    hidden = make_sandbox(engine, tmp_path, volume=sandbox.volume, runtime="runc")
+    worker = await hidden.start()
+    assert (await sweeper.sweep_packages())["sets"] == 0
+    await worker.kill()
+    assert (await sweeper.sweep_packages())["sets"] == 1
+    for opened in (sweeper, hidden):
+        await opened.aclose()
+
+
 async def test_set_removed_under_a_server_is_brought_again(
     engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
 ) -> None:

@@ -19,9 +19,10 @@ from dynasaur_mcp.errors import RequirementsInvalid, SandboxUnavailable
 from dynasaur_mcp.sandbox import packages, sets
 from dynasaur_mcp.sandbox import wheels as uv_wheels
 from dynasaur_mcp.sandbox.jail import find_bwrap
-from dynasaur_mcp.sandbox.packages import PackageStore, forget_resolved, sweep_folder
+from dynasaur_mcp.sandbox.packages import PackageStore, sweep_folder
 from dynasaur_mcp.sandbox.requirements import explain, explain_refusal, read_requirements
-from dynasaur_mcp.sandbox.sets import NOTE, STAGED, USED, Held, read_note
+from dynasaur_mcp.sandbox.resolved import Resolutions, Resolved, forget_resolved
+from dynasaur_mcp.sandbox.sets import NOTE, STAGED, USED, HeldSets, read_note
 from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.types import PackageRules
 
@@ -115,6 +116,12 @@ async def test_resolution_cut_off_in_writing_is_made_anew(tmp_path: Path, wheels
     (path,) = (tmp_path / "cache" / "resolved").glob("*/*")
     path.write_text("# Asked for:\n#   needy\nneedy==1.0\n")
     assert (await make_store(tmp_path).resolve(("needy",))).versions == ("needy==1.0", "plain==1.0")
+
+
+def test_of_two_servers_that_resolve_at_once_the_first_decides(tmp_path: Path) -> None:
+    one, other = Resolutions(tmp_path, "tag"), Resolutions(tmp_path, "tag")
+    assert one.keep(["plain"], Resolved(("plain==1.0",))).versions == ("plain==1.0",)
+    assert other.keep(["plain"], Resolved(("plain==2.0",))).versions == ("plain==1.0",)
 
 
 async def test_folder_of_all_packages_removed_under_a_store_is_made_again(tmp_path: Path, wheels: Path) -> None:
@@ -235,7 +242,7 @@ async def test_sets_used_least_recently_go_when_there_is_no_more_room(tmp_path: 
 async def test_set_that_a_worker_uses_is_never_removed(tmp_path: Path, wheels: Path) -> None:
     store = make_store(tmp_path)
     used, unused = await install(store, "plain<2"), await install(store, "plain")
-    worker = Held()
+    worker = HeldSets()
     assert worker.hold(str(used))
     removed = sweep_folder(store.folder.parent, 0)
     assert sets_of(store) == [used.name]
@@ -249,11 +256,11 @@ async def test_set_that_a_worker_uses_is_never_removed(tmp_path: Path, wheels: P
 async def test_set_held_alone_by_hostile_code_is_still_used_by_others(tmp_path: Path, wheels: Path) -> None:
     folder = await install(make_store(tmp_path), "plain")
     with sets._lock_alone(str(folder / NOTE)):
-        assert Held().hold(str(folder))
+        assert HeldSets().hold(str(folder))
 
 
 async def test_set_made_again_is_held_again(tmp_path: Path, wheels: Path) -> None:
-    store, worker = make_store(tmp_path), Held()
+    store, worker = make_store(tmp_path), HeldSets()
     folder = await install(store, "plain")
     assert worker.hold(str(folder))
     shutil.rmtree(folder)
@@ -428,6 +435,10 @@ async def test_what_a_listed_package_depends_on_comes_with_it(tmp_path: Path, wh
     "text",
     [
         "/etc", "./here", "-e .", "--index-url=x", "-r file", "plain @ file:///x.whl", "https://x/y.whl", "git+https://x/y",
+        "plain; platform_version == 'x\n--find-links /etc #'",
+        r"plain; platform_version == 'x\n--find-links /etc #'",
+        "plain; platform_version == '\udcff'",
+        "p" * 501,
         "plain\nneedy", "", "plain --no-binary", "a b",
     ],
 )  # fmt: skip
@@ -440,6 +451,11 @@ def test_all_refused_requirements_are_told_at_once() -> None:
     with pytest.raises(RequirementsInvalid) as raised:
         read_requirements(("./here", "plain", "plain @ file:///x.whl"), ANY)
     assert len(raised.value.problems) == 2
+
+
+def test_more_requirements_than_anyone_needs_are_refused() -> None:
+    with pytest.raises(RequirementsInvalid, match="51 requirements; at most 50"):
+        read_requirements([f"package{number}" for number in range(51)], ANY)
 
 
 def test_extras_versions_and_markers_are_kept() -> None:

@@ -36,7 +36,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from dynasaur_mcp.sandbox.sets import Held
+from dynasaur_mcp.sandbox.sets import HeldSets
 from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
 from dynasaur_mcp.sandbox.worker import problems
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
@@ -74,7 +74,7 @@ class Supervisor:
         self._template: Forker | None = None
         self._sessions: dict[int, Forker] = {}
         self._workspaces = Workspaces()
-        self._sets = Held()
+        self._sets = HeldSets()
         self._leaving: list[Forker] = []
         self._spares: collections.OrderedDict[Forker, Job] = collections.OrderedDict()
         self._used_last: Forker | None = None
