@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -158,14 +158,11 @@ class Link:
         if self._outlet is None or not who:
             yield
             return
-        async with open_tunnels(self._outlet, who, self._send_message) as self._tunnels:
+        async with open_tunnels(self._outlet, who, self._send) as self._tunnels:
             try:
                 yield
             finally:
                 self._tunnels = None
-
-    async def _send_message(self, message: Mapping[str, Any]) -> None:
-        await self._send(encode_frame(dict(message)))
 
     async def _send(self, data: bytes) -> None:
         async with self._sending:
@@ -178,7 +175,7 @@ class Link:
                 with anyio.fail_after(2 * self.limits.grace_seconds + 2):
                     # At once: a worker that waits for its own frames to be read reads none.
                     async with anyio.create_task_group() as tasks:
-                        tasks.start_soon(self._send_message, {"op": "cancel", "id": self._requests})
+                        tasks.start_soon(self._send, encode_frame({"op": "cancel", "id": self._requests}))
                         await self._read_answer(answer, None)
             except* (WorkerLost, FrameError, ValidationError, TimeoutError):
                 await self.kill()

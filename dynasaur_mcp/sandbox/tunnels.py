@@ -18,14 +18,14 @@ from anyio.abc import SocketStream, TaskGroup
 
 from dynasaur_mcp.errors import WorkerLost
 from dynasaur_mcp.sandbox.outlet import Outlet
-from dynasaur_mcp.sandbox.wire import NET_CHUNK_BYTES, NET_CONNECTIONS, NET_WINDOW_BYTES, FrameError
+from dynasaur_mcp.sandbox.wire import NET_CHUNK_BYTES, NET_CONNECTIONS, NET_WINDOW_BYTES, FrameError, encode_net
 
 _NO_PROXY = (
     b"HTTP/1.1 502 The egress proxy of this server does not work\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
 _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, WorkerLost)
 
-SendFrame = Callable[[Mapping[str, Any]], Awaitable[None]]
+SendFrame = Callable[[bytes], Awaitable[None]]
 
 
 class Tunnels:
@@ -60,7 +60,7 @@ class Tunnels:
 
     async def _carry(self, number: int, tunnel: _Tunnel) -> None:
         async def tell(**what: Any) -> None:
-            await self._send({"net": number, **what})
+            await self._send(encode_net({"net": number, **what}))
 
         with contextlib.suppress(*_GONE):
             try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 MAX_FRAME_BYTES = 16 << 20
@@ -40,6 +41,14 @@ def encode_frame(message: dict[str, Any]) -> bytes:
     body = json.dumps(message, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode(errors="replace")
     if len(body) > MAX_FRAME_BYTES:
         raise FrameError(f"a frame of {len(body)} bytes is over the cap of {MAX_FRAME_BYTES}")
+    return _HEADER.pack(len(body)) + body
+
+
+def encode_net(message: Mapping[str, Any]) -> bytes:
+    """As `encode_frame`, for a `net` frame. Base64 needs no escapes, and looking for some takes most of the time."""
+    if "data" not in message:
+        return encode_frame(dict(message))
+    body = b'{"net":%d,"data":"%b"}' % (message["net"], message["data"].encode())
     return _HEADER.pack(len(body)) + body
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.anyio
 SOME = base64.b64encode(b"some").decode()
 
 
-async def drop(_message: Mapping[str, Any]) -> None: ...
+async def drop(_frame: bytes) -> None: ...
 
 
 @pytest.mark.parametrize(

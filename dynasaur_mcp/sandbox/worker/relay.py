@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from dynasaur_mcp.sandbox.wire import NET_CHUNK_BYTES, NET_CONNECTIONS, NET_WINDOW_BYTES, FrameReader, encode_frame
+from dynasaur_mcp.sandbox.wire import NET_CHUNK_BYTES, NET_CONNECTIONS, NET_WINDOW_BYTES, FrameReader, encode_net
 
 _VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 """Of the environment: where clients of HTTP look for a proxy."""
@@ -32,13 +32,13 @@ _GONE = select.POLLERR | select.POLLHUP
 class Relay:
     """The supervisor's side. It is to be polled for reading, by its `fileno`, while a request may use the network."""
 
-    def __init__(self, send: Callable[[dict[str, Any]], None], open_files: int) -> None:
+    def __init__(self, write: Callable[[bytes], None], open_files: int) -> None:
         """
         Args:
-            send: Gives a frame to the server.
+            write: Gives a frame to the server.
             open_files: No process here has a descriptor of this number or above.
         """
-        self._send = send
+        self._write = write
         self._open_files = open_files
         # Bound here, before any user code runs: no other process can have this port.
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
@@ -75,7 +75,7 @@ class Relay:
                 data = self._stream.recv(1 << 16)
                 for message in self._reader.feed(data):
                     self._last_number = max(self._last_number, message["net"])
-                    self._send(message)
+                    self._write(encode_net(message))
             if not data:
                 # Ended by user code. What connects from now on waits in vain, until the next request.
                 self._events.unregister(self._stream)
@@ -85,7 +85,7 @@ class Relay:
     def take(self, message: dict[str, Any]) -> None:
         """A frame from the server; to no effect after the request it belongs to."""
         if self._stream is not None:
-            self._waiting += encode_frame(message)
+            self._waiting += encode_net(message)
             self._flush()
 
     def stop(self) -> None:
@@ -151,6 +151,8 @@ class _Connection:
         """Given with its first bytes, so that numbers come to the server in their order."""
         self.may_send = NET_WINDOW_BYTES
         self.to_pass = bytearray()
+        self.passed_bytes = 0
+        """That the server has not been told of."""
         self.has_ended = False
         """At the other side. What is left is passed on; then what the client still sends is dropped until it closes, as
         closing before would reset the connection under a client that has not read to the end."""
@@ -210,7 +212,10 @@ class _Mover:
             if events & select.POLLOUT:
                 passed = connection.socket.send(connection.to_pass)
                 del connection.to_pass[:passed]
-                self._tell(connection, passed=passed)
+                connection.passed_bytes += passed
+                if not connection.to_pass or connection.passed_bytes >= NET_CHUNK_BYTES:
+                    self._tell(connection, passed=connection.passed_bytes)
+                    connection.passed_bytes = 0
                 self._shut_if_done(connection)
             if events & select.POLLIN:
                 self._read(connection)
@@ -273,4 +278,4 @@ class _Mover:
 
     def _tell(self, connection: _Connection, **what: Any) -> None:
         if connection.number:
-            self._waiting += encode_frame({"net": connection.number, **what})
+            self._waiting += encode_net({"net": connection.number, **what})

@@ -65,7 +65,7 @@ class Supervisor:
         self._limits = limits
         self._relay: Relay | None = None
         if limits["network"]:
-            self._relay = Relay(self._send, limits["open_files"])
+            self._relay = Relay(self._write, limits["open_files"])
             # Before the template, which everything that connects descends from.
             self._relay.set_environment(limits["network"])
             problems.hosts = tuple(limits["network"])
@@ -371,7 +371,10 @@ class Supervisor:
     # The frames
 
     def _send(self, message: dict[str, Any]) -> None:
-        data = memoryview(encode_frame(message))
+        self._write(encode_frame(message))
+
+    def _write(self, frame: bytes) -> None:
+        data = memoryview(frame)
         while data:
             data = data[os.write(self._out, data) :]
 
