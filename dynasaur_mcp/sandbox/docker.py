@@ -29,7 +29,16 @@ from dynasaur_mcp.sandbox.container import (
     new_name,
     remove_container,
 )
-from dynasaur_mcp.sandbox.engine import NO_ENGINE, Client, connect, explain, is_missing, load_client, patience_seconds
+from dynasaur_mcp.sandbox.engine import (
+    NO_ENGINE,
+    NO_IMAGE,
+    Client,
+    connect,
+    explain,
+    is_missing,
+    load_client,
+    patience_seconds,
+)
 from dynasaur_mcp.sandbox.image import PLATFORM_LABEL, PYTHON_LABEL, build_image, image_tag
 from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.presence import Presence
@@ -44,8 +53,6 @@ logger = logging.getLogger(__name__)
 
 VOLUME = "dynasaur-mcp-packages"
 USER = "65534:65534"
-
-NO_IMAGE = "Docker answers but the worker image is missing: run `dynasaur-mcp image build`."
 
 ENVIRONMENT = (
     "HOME=/workspace",

@@ -31,6 +31,7 @@ MIN_VERSION = "1.41"
 """Docker Engine 20.10."""
 
 NO_SPACE = "The Docker engine has no disk space left: free some, for instance by `docker system prune`."
+NO_IMAGE = "Docker answers but the worker image is missing: run `dynasaur-mcp image build`."
 NO_ENGINE = "No Docker engine answers: start Docker, or point DOCKER_HOST at an engine."
 
 

@@ -24,12 +24,12 @@ import anyio.to_thread
 from dynasaur_mcp.errors import SandboxUnavailable
 from dynasaur_mcp.sandbox import sets
 from dynasaur_mcp.sandbox.container import RUNTIME_LABEL, labels_of, new_name, remove_container
-from dynasaur_mcp.sandbox.engine import Client, is_missing
+from dynasaur_mcp.sandbox.engine import NO_IMAGE, NO_SPACE, Client, is_missing
 from dynasaur_mcp.sandbox.image import as_root
 from dynasaur_mcp.sandbox.packages import check_kept
 from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.sandbox.seccomp import profile_text
-from dynasaur_mcp.sandbox.wheels import INSTALL_SECONDS, NO_SPACE
+from dynasaur_mcp.sandbox.wheels import INSTALL_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +116,11 @@ class PackageVolume:
             raise
         except OSError as error:
             logger.error("packages in the volume: %s", error)
-            if "no space left" in str(error).lower():
+            said = str(error).lower()
+            if "no space left" in said:
                 raise SandboxUnavailable(NO_SPACE) from error
+            if "no such image" in said:
+                raise SandboxUnavailable(NO_IMAGE) from error
             raise SandboxUnavailable("Packages could not be copied to the Docker engine.") from error
 
     def _find(self, key: str, name: str) -> bool:

@@ -378,6 +378,15 @@ async def test_set_that_a_runtime_with_locks_of_its_own_may_use_is_left(
         await opened.aclose()
 
 
+async def test_packages_without_a_worker_image_say_to_build_it(
+    engine: Engine, sandbox: DockerSandbox, tmp_path: Path
+) -> None:
+    absent = make_sandbox(replace(engine, image="absent:1"), tmp_path / "another", volume=sandbox.volume)
+    with pytest.raises(SandboxUnavailable, match="image build"):
+        await absent.sweep_packages()
+    await absent.aclose()
+
+
 async def test_set_removed_under_a_server_is_brought_again(
     engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
 ) -> None:

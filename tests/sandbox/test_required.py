@@ -44,6 +44,28 @@ async def test_packages_come_into_a_running_session_and_its_variables_stay(open_
         assert await run(session, f"kept, {name}.version") == ("(1, '2.0')", ())
 
 
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("import cv2", "opencv-python-headless"),
+        ("from PIL import Image", "pillow"),
+        ("import sklearn.linear_model", "scikit-learn"),
+        ("try:\n    import odd\nexcept ImportError as error:\n    raise ImportError('Use pip') from error", "odd"),
+        ("import json.nope", ""),
+        ("import pydantic.nope", ""),
+        ("raise ImportError('no reason')", ""),
+    ],
+)
+async def test_missing_module_is_told_with_the_package_that_has_it(
+    open_sandbox: OpenPool, code: str, hint: str
+) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        error = (await session.run(code, {}, ())).error
+        assert ("Hint: " in error) == bool(hint), error
+        assert f'run_python(requirements=["{hint}"])' in error or not hint
+        assert f'# dependencies = ["{hint}"]' in error or not hint
+
+
 async def test_newest_request_wins_for_what_is_not_imported_yet(open_sandbox: OpenPool, name: str) -> None:
     async with open_sandbox() as pool, pool.session("me") as session:
         await run(session, "1", name)

@@ -54,19 +54,29 @@ def describe_exception(error: BaseException) -> str:
 
 def hint_for(error: BaseException) -> str:
     """What to do about it, in one line, where the cause is known."""
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        package = error.name.partition(".")[0]
+    if module := _missing_module(error):
+        package = module.partition(".")[0]
         if package == "actions":
             return "Hint: only actions of the library can be imported from `actions`; search_actions finds them.\n"
-        if package in sys.stdlib_module_names:
+        named = PACKAGES.get(module) or PACKAGES.get(package, package)
+        # `pandas.nope` is not missing for want of pandas.
+        is_there = module != package and module not in PACKAGES and package in sys.modules
+        if is_there or package in sys.stdlib_module_names:
             return ""
-        named = PACKAGES.get(error.name) or PACKAGES.get(package, package)
         return (
             f'Hint: {package!r} is not installed here. For a step: run_python(requirements=["{named}"]). '
             f'An action declares it at its top:\n# /// script\n# dependencies = ["{named}"]\n# ///\n'
         )
     if _comes_of_no_network(error):
         return _hint_at_network()
+    return ""
+
+
+def _missing_module(error: BaseException) -> str:
+    """The module whose absence it tells of; libraries that can do without one raise an ImportError of their own."""
+    for one in (error, error.__cause__) if isinstance(error, ImportError) else ():
+        if isinstance(one, ModuleNotFoundError) and one.name:
+            return one.name
     return ""
 
 
