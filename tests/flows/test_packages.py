@@ -71,9 +71,13 @@ async def test_conflict_between_actions_is_named_with_who_needs_what(open_client
         await model.text("define_action", source=action("inner", "six<1.16"))
         message = await model.error("define_action", source=action("outer", "six>=1.16", "inner"))
         assert "'outer' needs six>=1.16; 'inner' (which it uses) needs six<1.16: no versions fit" in message
+        await model.text("define_action", source=action("outer", "six<1.17", "inner"))
+        await model.text("define_action", source=action("inner", "six>=1.17"), replaces="inner")
+        message = await model.error("outer")
+        assert "'outer' needs six<1.17; 'inner' (which it uses) needs six>=1.17: no versions fit" in message
         code = "from actions import inner\n1"
-        message = await model.error("run_python", code=code, requirements=["six==1.17.0"])
-        assert "this step needs six==1.17.0; 'inner' (which this step uses) needs six<1.16" in message
+        message = await model.error("run_python", code=code, requirements=["six==1.16.0"])
+        assert "this step needs six==1.16.0; 'inner' (which this step uses) needs six>=1.17" in message
 
 
 @pytest.mark.usefixtures("_jail")
