@@ -272,6 +272,8 @@ class Outcome:
     """One sentence each: what was rolled back, that rollback is off, that a session was lost."""
     files: tuple[WorkspaceFile, ...] = ()
     images: tuple[Image, ...] = ()
+    links: tuple[str, ...] = ()
+    """Files of the workspace that hold the value, relative to it."""
     defined: tuple[str, ...] = ()
     """Public functions a run defined."""
     seconds: float = 0.0

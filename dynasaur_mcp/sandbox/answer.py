@@ -50,6 +50,9 @@ class Done(BaseModel):
     error: str = ""
     files: list[_File] = []
     images: list[_Picture] = []
+    links: list[Annotated[str, Field(max_length=4096)]] = Field(default=[], max_length=20)
+    remarks: list[Annotated[str, Field(max_length=1000)]] = Field(default=[], max_length=50)
+    """On how the value is shown."""
     defined: list[str] = []
     misfits: list[str] = []
     dropped_bytes: int = 0

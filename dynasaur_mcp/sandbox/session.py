@@ -17,6 +17,7 @@ from dynasaur_mcp.types import Check, Ending, Image, Limits, Outcome, Problem, S
 
 _ENDINGS = frozenset(Ending)
 _MAIN_BRANCH = 0
+_HOW_TO_KEEP = "A step that catches KeyboardInterrupt and ends within {:g} s of its time being up is kept."
 _LOST_WITH_WORKER = "was lost with its worker (which was removed, restarted, or ended for want of memory)"
 
 InstallPackages = Callable[[tuple[str, ...], bool], Awaitable[str]]
@@ -225,8 +226,11 @@ class Session:
                 notes.append("The session's variables are lost; its files are still there.")
             elif what == "step":
                 notes.append("The session's variables are as they were before this step.")
+                if ending is Ending.TIMEOUT:
+                    notes.append(_HOW_TO_KEEP.format(self._limits.grace_seconds))
         if done.other_versions:
             notes.append(f"Imported already in another version, which stays: {', '.join(done.other_versions)}.")
+        notes += done.remarks
         if done.in_place and not done.session_lost and what == "step":
             notes.append(
                 "Rollback is off in this session: something it imported keeps threads running, so steps run in place."
@@ -241,6 +245,7 @@ class Session:
             error=error,
             notes=tuple(notes),
             files=tuple(WorkspaceFile(file.path, file.size_bytes) for file in done.files),
+            links=tuple(done.links),
             images=tuple(Image(picture.mime_type, picture.base64) for picture in done.images),
             defined=tuple(done.defined),
             seconds=time.monotonic() - answer.started,

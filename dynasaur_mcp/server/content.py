@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import json
 import math
+import mimetypes
 import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from mcp_types import CallToolResult, ContentBlock, ImageContent, TextContent
+from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
 from dynasaur_mcp.errors import DynasaurError, NetworkDenied
 from dynasaur_mcp.types import JSON, Ending, Entry, Image, Match, Outcome, Status
@@ -98,7 +100,16 @@ def result_of_error(error: DynasaurError | str) -> CallToolResult:
     return CallToolResult(content=[TextContent(text=clean_text(str(error)))], is_error=True)
 
 
-def present_call(entry: Entry, outcome: Outcome, where: str, *, promised: bool, limit: int) -> CallToolResult:
+def present_call(
+    entry: Entry,
+    outcome: Outcome,
+    where: str,
+    session: str,
+    links: Sequence[ContentBlock],
+    *,
+    promised: bool,
+    limit: int,
+) -> CallToolResult:
     """What calling an action gave; `promised` says that its own tool was called, whose output schema must be kept."""
     if not outcome.succeeded:
         rest = describe_rest(outcome, limit, where=where)
@@ -111,9 +122,9 @@ def present_call(entry: Entry, outcome: Outcome, where: str, *, promised: bool, 
     hidden = len(outcome.images) if structured is not None else 0
     notes = [f"It showed {count(hidden, 'image')}: execute_action gives those too."] if hidden else []
     text = shorten(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), limit, where)
-    sections = describe_rest(outcome, limit, where=where, notes=notes)
+    sections = [*describe_links(outcome, session), *describe_rest(outcome, limit, where=where, notes=notes)]
     content = blocks(join(section("Value", text), *sections) if sections else text, () if hidden else outcome.images)
-    return CallToolResult(content=content, structured_content=structured)
+    return CallToolResult(content=[*content, *links], structured_content=structured)
 
 
 def structure(entry: Entry, value: JSON) -> dict[str, JSON] | None:
@@ -125,8 +136,10 @@ def structure(entry: Entry, value: JSON) -> dict[str, JSON] | None:
     return value if isinstance(value, dict) else None
 
 
-def present_run(run: Run, *, promised: bool = False, limit: int) -> CallToolResult:
+def present_run(run: Run, *, promised: bool = False, limit: int, knows_links: bool = False) -> CallToolResult:
     """What code or a call of an action gave, or how far it is. `promised` as in `present_call`.
+
+    `knows_links` says that the client's protocol version has links to resources.
 
     A tool that has promised an output schema has no way to say "not yet" but an error: strict clients refuse any other
     answer without structured content.
@@ -141,20 +154,49 @@ def present_run(run: Run, *, promised: bool = False, limit: int) -> CallToolResu
         )
         text = join(head, section("Printed so far", shorten_to_tail(run.output, limit, where)))
         return result_of_error(text) if promised else result_of_text(text)
+    links = link_files(outcome, run.session) if knows_links else []
     if run.entry is not None:
-        return present_call(run.entry, outcome, where, promised=promised, limit=limit)
+        return present_call(run.entry, outcome, where, run.session, links, promised=promised, limit=limit)
     tail = f"(session {run.session!r}, {outcome.seconds:.2f} s)"
     rest = describe_rest(outcome, limit, where=where)
     if not outcome.succeeded:
         return result_of_error(join(describe_failure(outcome, limit, where), *rest, tail))
     value = section("Value", shorten(outcome.shown, limit, where))
-    defined = describe_defined(outcome, run.session)
+    saved, defined = describe_links(outcome, run.session), describe_defined(outcome, run.session)
     silent = "" if value or rest or outcome.images else "Done; it printed nothing and its last line has no value."
-    return CallToolResult(content=blocks(join(silent, value, *rest, defined, tail), outcome.images))
+    content = blocks(join(silent, value, *saved, *rest, defined, tail), outcome.images)
+    return CallToolResult(content=[*content, *links])
 
 
 def where_to_read(run: Run) -> str:
-    return f"; all of it: resource dynasaur://runs/{run.id}/output"
+    return f"; all of it: resource dynasaur://runs/{run.id}/output (?offset=N reads on at a character)"
+
+
+def describe_links(outcome: Outcome, session: str) -> list[str]:
+    """Where the whole value is."""
+    lines = [f"- /workspace/{path}, resource {uri_of_file(session, path)}" for path in outcome.links]
+    return [section("Saved as", "\n".join(lines))] if lines else []
+
+
+def link_files(outcome: Outcome, session: str) -> list[ContentBlock]:
+    sizes = {file.path: file.size_bytes for file in outcome.files}
+    return [
+        ResourceLink(
+            name=clean_line(path, 200),
+            uri=uri_of_file(session, path),
+            mime_type=mime_type_of(path),
+            size=sizes.get(path),
+        )
+        for path in outcome.links
+    ]
+
+
+def uri_of_file(session: str, path: str) -> str:
+    return f"dynasaur://sessions/{session}/files/{quote(path)}"
+
+
+def mime_type_of(path: str) -> str:
+    return mimetypes.guess_type(path)[0] or "application/octet-stream"
 
 
 def describe_failure(outcome: Outcome, limit: int, where: str = "") -> str:

@@ -64,6 +64,8 @@ A library of Python functions (actions) that you extend while you work.
 kept actions. Work in small steps.
 3. What is worth using again, keep with define_action: general, typed, with a docstring and >>> examples. It can be \
 called by every client at once, by execute_action even where the tool list was not re-read."""
+FIRST_WITH_LINKS = "2025-06-18"
+"""Version of the protocol; versions are dates, and compare as text."""
 PROGRESS_CHARACTERS = 1000
 """Of one progress message, the newest."""
 LOCAL_PRINCIPAL = "local"
@@ -212,7 +214,7 @@ class Handlers:
             self.runs.hand_over(run)
         else:
             await self._wait(ctx, run)
-        return content.present_run(run, limit=self.output_characters)
+        return self._present(ctx, run)
 
     async def _check(self, ctx: Context, given: CheckRun) -> CallToolResult:
         run = self.runs.find(given.run, self.principal_of(ctx))
@@ -220,7 +222,11 @@ class Handlers:
             run.cancel()
         seconds = self.pool.limits.grace_seconds * 2 + 3 if given.cancel else given.wait_seconds
         await self._report(ctx, run, seconds)
-        return content.present_run(run, limit=self.output_characters)
+        return self._present(ctx, run)
+
+    def _present(self, ctx: Context, run: Run, *, promised: bool = False) -> CallToolResult:
+        knows_links = ctx.protocol_version >= FIRST_WITH_LINKS
+        return content.present_run(run, promised=promised, limit=self.output_characters, knows_links=knows_links)
 
     def _start(self, ctx: Context, work: Work, session: str, entry: Entry | None = None) -> Run:
         return self.runs.start(work, principal=self.principal_of(ctx), session=session, entry=entry)
@@ -295,7 +301,7 @@ class Handlers:
         )
         run = self._start(ctx, lambda hear: work(on_output=hear), session or DEFAULT_SESSION, entry)
         await self._wait(ctx, run)
-        return content.present_run(run, promised=promised, limit=self.output_characters)
+        return self._present(ctx, run, promised=promised)
 
     async def _announce(self, ctx: Context, change: LibraryChanged) -> None:
         """Tell everyone, and hold what is under way until its own client has re-listed."""
@@ -315,4 +321,6 @@ class Handlers:
         return resources.list_templates()
 
     async def read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        return resources.read_resource(params.uri, store=self.store, runs=self.runs, principal=self.principal_of(ctx))
+        return await resources.read_resource(
+            params.uri, store=self.store, runs=self.runs, pool=self.pool, principal=self.principal_of(ctx)
+        )

@@ -1,14 +1,18 @@
-"""Resources: the source of every action, and the full output of every run."""
+"""Resources: the source of every action, the full output of runs, the files of sessions."""
 
 from __future__ import annotations
 
+import base64
+import codecs
 import json
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_PARAMS,
+    BlobResourceContents,
     ListResourcesResult,
     ListResourceTemplatesResult,
     ReadResourceResult,
@@ -17,16 +21,27 @@ from mcp_types import (
     TextResourceContents,
 )
 
-from dynasaur_mcp.errors import ActionError
-from dynasaur_mcp.server.content import clean_line, clean_text, join, section
+from dynasaur_mcp.errors import ActionError, FileRefused, SandboxError
+from dynasaur_mcp.server.content import clean_line, clean_text, first_line, join, mime_type_of, section
 from dynasaur_mcp.types import JSON, Status
 
 if TYPE_CHECKING:
     from dynasaur_mcp.library.store import Store
     from dynasaur_mcp.runs import Run, Runs
+    from dynasaur_mcp.sandbox.files import Files
+    from dynasaur_mcp.sandbox.pool import Pool
 
 PAGE_RESOURCES = 500
-_URI = re.compile(r"dynasaur://(?:actions/(?P<action>[a-z0-9_]{1,40})|runs/(?P<run>[A-Za-z0-9_-]{1,64})/output)")
+MAX_BYTES = 1 << 20
+"""Of a file in one answer."""
+MAX_CHARACTERS = 1_000_000
+"""Of a run's output in one answer."""
+_URI = re.compile(
+    r"dynasaur://(?:actions/(?P<action>[a-z0-9_]{1,40})"
+    r"|runs/(?P<run>[A-Za-z0-9_-]{1,64})/output"
+    r"|sessions/(?P<session>[a-z][a-z0-9_]{0,39})/files/?(?P<path>[^?#]*))"
+    r"(?:\?(?P<query>[a-z0-9=&]*))?"
+)
 
 
 def list_templates() -> ListResourceTemplatesResult:
@@ -41,8 +56,15 @@ def list_templates() -> ListResourceTemplatesResult:
             ResourceTemplate(
                 name="run_output",
                 title="Everything a run gave",
-                uri_template="dynasaur://runs/{id}/output",
+                uri_template="dynasaur://runs/{id}/output{?offset,limit}",
+                description="offset and limit count characters.",
                 mime_type="text/plain",
+            ),
+            ResourceTemplate(
+                name="file",
+                title="A file or folder of a session's workspace",
+                uri_template="dynasaur://sessions/{session}/files/{+path}{?offset}",
+                description="offset counts bytes.",
             ),
         ]
     )
@@ -64,8 +86,8 @@ def list_actions(store: Store, cursor: str | None) -> ListResourcesResult:
     return ListResourcesResult(resources=resources, next_cursor=page[-1].name if rest else None)
 
 
-def read_resource(uri: str, *, store: Store, runs: Runs, principal: str) -> ReadResourceResult:
-    """The text behind a URI.
+async def read_resource(uri: str, *, store: Store, runs: Runs, pool: Pool, principal: str) -> ReadResourceResult:
+    """What is behind a URI. Of more than one answer holds, the metadata say the whole size and where to read on.
 
     Raises:
         MCPError: there is nothing behind it.
@@ -74,15 +96,70 @@ def read_resource(uri: str, *, store: Store, runs: Runs, principal: str) -> Read
     try:
         if match is None:
             raise MCPError(INVALID_PARAMS, "No such resource", {"uri": clean_line(uri, 200)})
+        asked = read_query(match["query"] or "")
         if match["action"] is not None:
             return contents(uri, "text/x-python", store.get(match["action"]).action.source)
-        return contents(uri, "text/plain", full_output(runs.find(match["run"], principal)))
-    except ActionError as error:
-        raise MCPError(INVALID_PARAMS, str(error), {"uri": uri}) from None
+        if match["run"] is not None:
+            return part_of(uri, full_output(runs.find(match["run"], principal)), **asked)
+        async with pool.session(principal, match["session"], create=False) as session:
+            return await read_file(uri, unquote(match["path"]), asked.get("offset", 0), session.files)
+    except (ActionError, SandboxError) as error:
+        raise MCPError(INVALID_PARAMS, first_line(error), {"uri": uri}) from None
 
 
-def contents(uri: str, mime_type: str, text: str) -> ReadResourceResult:
-    return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=mime_type, text=text)])
+def read_query(query: str) -> dict[str, int]:
+    found = dict(re.findall(r"(offset|limit)=([0-9]{1,15})", query))
+    return {name: int(number) for name, number in found.items()}
+
+
+def part_of(uri: str, text: str, offset: int = 0, limit: int = MAX_CHARACTERS) -> ReadResourceResult:
+    end = offset + min(limit, MAX_CHARACTERS)
+    return contents(uri, "text/plain", text[offset:end], total=len(text), next_offset=end if end < len(text) else None)
+
+
+async def read_file(uri: str, path: str, offset: int, files: Files) -> ReadResourceResult:
+    """A file's bytes from `offset`, as text where they are; or what is in a folder.
+
+    Raises:
+        FileRefused, WorkerLost
+    """
+    try:
+        piece = await files.read(path, offset, MAX_BYTES)
+    except FileRefused as refused:
+        try:
+            listing = await files.list(path)
+        except FileRefused:
+            raise refused from None
+        lines = [f"{item.name}\t{item.kind}\t{item.size_bytes}" for item in listing.items]
+        return contents(uri, "text/plain", clean_text("\n".join(lines)), total=listing.total)
+    data, mime_type = piece.data, mime_type_of(path)
+    is_last = offset + len(data) >= piece.size_bytes
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        text = decoder.decode(data, final=is_last)
+        taken = len(data) - len(decoder.getstate()[0])
+    except UnicodeDecodeError:
+        text, taken = "", len(data)
+    next_offset = None if is_last else offset + taken
+    if (text or not data) and "\0" not in text:
+        mime_type = "text/plain" if mime_type == "application/octet-stream" else mime_type
+        return contents(uri, mime_type, text, total=piece.size_bytes, next_offset=next_offset)
+    blob = BlobResourceContents(uri=uri, mime_type=mime_type, blob=base64.b64encode(data).decode())
+    blob.meta = describe_part(piece.size_bytes, next_offset)
+    return ReadResourceResult(contents=[blob])
+
+
+def describe_part(total: int, next_offset: int | None) -> dict[str, int]:
+    return {"dynasaur/total": total} | ({} if next_offset is None else {"dynasaur/next_offset": next_offset})
+
+
+def contents(
+    uri: str, mime_type: str, text: str, *, total: int | None = None, next_offset: int | None = None
+) -> ReadResourceResult:
+    content = TextResourceContents(uri=uri, mime_type=mime_type, text=text)
+    if total is not None:
+        content.meta = describe_part(total, next_offset)
+    return ReadResourceResult(contents=[content])
 
 
 def show_value(value: JSON) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
 from mcp.client import Client
 from mcp.client._memory import InMemoryTransport
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, TextContent, TextResourceContents
+from mcp_types import BlobResourceContents, CallToolResult, TextContent, TextResourceContents
 
 from dynasaur_mcp import runs as runs_module
 from dynasaur_mcp.errors import SandboxUnavailable
@@ -470,3 +472,53 @@ async def test_cancelled_definition_keeps_nothing(open_client: Callable[..., Any
         with anyio.fail_after(15):
             assert text_of(await client.call_tool("run_python", {"code": "1"})).startswith("Value:\n1")
         assert store.entries() == []
+
+
+@ERAS
+async def test_value_in_a_file_is_linked_and_read_as_a_resource(open_client: Callable[..., Any], era: str) -> None:
+    async with open_client(era) as client:
+        result = await client.call_tool("run_python", {"code": "bytes(range(256)) * 10", "session": "x"})
+        (link,) = [block for block in result.content if block.type == "resource_link"]
+        assert link.uri == "dynasaur://sessions/x/files/bytes_1.bin"
+        assert link.size == 2560
+        assert f"Saved as:\n- /workspace/bytes_1.bin, resource {link.uri}" in text_of(result)
+        (content,) = (await client.read_resource(link.uri)).contents
+        assert isinstance(content, BlobResourceContents)
+        assert base64.b64decode(content.blob) == bytes(range(256)) * 10
+
+
+async def test_files_of_a_session_are_resources(open_client: Callable[..., Any]) -> None:
+    code = "import os\nos.mkdir('d')\nopen('d/a b?#é\\n.txt', 'w').write('hé')\nopen('big', 'w').write('é' * 700_000)"
+    async with open_client() as client:
+        await client.call_tool("run_python", {"code": code})
+
+        async def read(path: str) -> TextResourceContents:
+            (content,) = (await client.read_resource(f"dynasaur://sessions/default/files/{path}")).contents
+            assert isinstance(content, TextResourceContents)
+            return content
+
+        odd = await read("d/" + quote("a b?#é\n.txt"))
+        assert (odd.text, odd.mime_type) == ("hé", "text/plain")
+        assert (await read("")).text == "big\tfile\t1400000\nd\tfolder\t0"
+        big = await read("big")
+        assert big.meta
+        assert big.meta["dynasaur/total"] == 1_400_000
+        rest = await read(f"big?offset={big.meta['dynasaur/next_offset']}")
+        assert rest.meta == {"dynasaur/total": 1_400_000}
+        assert big.text + rest.text == "é" * 700_000
+        for wrong in ("default/files/nothing", "default/files/../x", "default/files//etc/passwd", "nope/files/big"):
+            with pytest.raises(MCPError):
+                await client.read_resource(f"dynasaur://sessions/{wrong}")
+
+
+async def test_output_of_a_run_is_read_on_from_an_offset(open_client: Callable[..., Any]) -> None:
+    async with open_client(output_characters=500) as client:
+        text = text_of(await client.call_tool("run_python", {"code": "print('0123456789' * 1000)"}))
+        uri = text.split("resource ")[1].split(" ")[0]
+        (first,) = (await client.read_resource(f"{uri}?offset=9&limit=20")).contents
+        assert isinstance(first, TextResourceContents)
+        assert first.text == "01234567890123456789"
+        assert first.meta == {"dynasaur/total": 10_009, "dynasaur/next_offset": 29}
+        (past,) = (await client.read_resource(f"{uri}?offset=99999")).contents
+        assert isinstance(past, TextResourceContents)
+        assert past.text == ""

@@ -216,3 +216,14 @@ def test_run_still_going_gives_its_id_and_output_so_far() -> None:
 def test_error_for_the_operator_is_one_printable_line() -> None:
     assert content.first_line(RuntimeError("no docker\nTraceback of ours")) == "no docker"
     assert content.first_line(RuntimeError()) == "RuntimeError"
+
+
+def test_link_is_given_to_clients_that_know_links_only() -> None:
+    outcome = Outcome(Ending.RETURNED, shown="3 bytes", files=(WorkspaceFile("a b.csv", 3),), links=("a b.csv",))
+    new = content.present_run(Ended(outcome), limit=LIMIT, knows_links=True)  # type: ignore[arg-type]
+    old = content.present_run(Ended(outcome), limit=LIMIT)  # type: ignore[arg-type]
+    assert [block.type for block in new.content] == ["text", "resource_link"]
+    assert [block.type for block in old.content] == ["text"]
+    assert text_of(new) == text_of(old)
+    assert "resource dynasaur://sessions/default/files/a%20b.csv" in text_of(old)
+    send(new)

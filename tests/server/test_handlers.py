@@ -189,7 +189,8 @@ async def test_source_of_an_action_is_a_resource(serve: Serve, keep: Keep, era: 
         templates = await client.list_resource_templates()
         assert [template.uri_template for template in templates.resource_templates] == [
             "dynasaur://actions/{name}",
-            "dynasaur://runs/{id}/output",
+            "dynasaur://runs/{id}/output{?offset,limit}",
+            "dynasaur://sessions/{session}/files/{+path}{?offset}",
         ]
         (content,) = (await client.read_resource("dynasaur://actions/add")).contents
         assert isinstance(content, TextResourceContents)

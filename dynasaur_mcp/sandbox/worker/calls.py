@@ -12,6 +12,7 @@ import json
 import sys
 from typing import Any
 
+from dynasaur_mcp.sandbox.worker.display import Display, add_figures, display
 from dynasaur_mcp.sandbox.worker.forker import Channel
 from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
@@ -58,6 +59,13 @@ def call_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
             value = asyncio.run(value)
         # The action may have raised it for its own work; no reader of the frame has.
         sys.set_int_max_str_digits(sys.int_info.default_max_str_digits)
+        shown = Display()
+        if _loaded.is_shown:
+            shown = display(value)
+            value = shown.text
+        else:
+            add_figures(shown)
+        done |= shown.fields
         value = _loaded.dump_result(value)
         if (size := len(json.dumps(value))) > MAX_VALUE_BYTES:
             limit = f"It returned {size:,} bytes; at most {MAX_VALUE_BYTES:,} can be carried back."

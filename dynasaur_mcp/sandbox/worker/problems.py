@@ -8,8 +8,11 @@ import socket
 import sys
 import traceback
 
+from dynasaur_mcp.sandbox.worker.workspaces import ASIDE, WORKSPACE
+
 MAX_CHARACTERS = 20_000
 _MAX_CHAIN = 60
+_MAX_NAMES = 10
 _NO_NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.EADDRNOTAVAIL)
 PACKAGES = {
     "bs4": "beautifulsoup4",
@@ -54,22 +57,40 @@ def describe_exception(error: BaseException) -> str:
 
 def hint_for(error: BaseException) -> str:
     """What to do about it, in one line, where the cause is known."""
-    if module := _missing_module(error):
-        package = module.partition(".")[0]
-        if package == "actions":
-            return "Hint: only actions of the library can be imported from `actions`; search_actions finds them.\n"
-        named = PACKAGES.get(module) or PACKAGES.get(package, package)
-        # `pandas.nope` is not missing for want of pandas.
-        is_there = module != package and module not in PACKAGES and package in sys.modules
-        if is_there or package in sys.stdlib_module_names:
-            return ""
-        return (
-            f'Hint: {package!r} is not installed here. For a step: run_python(requirements=["{named}"]). '
-            f'An action declares it at its top:\n# /// script\n# dependencies = ["{named}"]\n# ///\n'
-        )
-    if _comes_of_no_network(error):
-        return _hint_at_network()
-    return ""
+    return next(filter(None, (hint(error) for hint in (_hint_at_package, _hint_at_network, _hint_at_files))), "")
+
+
+def _hint_at_package(error: BaseException) -> str:
+    module = _missing_module(error)
+    if not module:
+        return ""
+    package = module.partition(".")[0]
+    if package == "actions":
+        return "Hint: only actions of the library can be imported from `actions`; search_actions finds them.\n"
+    named = PACKAGES.get(module) or PACKAGES.get(package, package)
+    # `pandas.nope` is not missing for want of pandas.
+    is_there = module != package and module not in PACKAGES and package in sys.modules
+    if is_there or package in sys.stdlib_module_names:
+        return ""
+    return (
+        f'Hint: {package!r} is not installed here. For a step: run_python(requirements=["{named}"]). '
+        f'An action declares it at its top:\n# /// script\n# dependencies = ["{named}"]\n# ///\n'
+    )
+
+
+def _hint_at_files(error: BaseException) -> str:
+    """Of a file that is not there: what is, the likeliest first."""
+    if not isinstance(error, FileNotFoundError) or not isinstance(error.filename, str):
+        return ""
+    there = sorted(name for name in os.listdir(WORKSPACE) if name != ASIDE)
+    if not there:
+        return "Hint: /workspace is empty.\n"
+    import difflib
+
+    near = difflib.get_close_matches(os.path.basename(error.filename), there[:5000], n=3, cutoff=0.5)
+    names = [*near, *(name for name in there if name not in near)]
+    more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
+    return f"Hint: in /workspace there is {', '.join(repr(name)[:60] for name in names[:_MAX_NAMES])}{more}.\n"
 
 
 def _missing_module(error: BaseException) -> str:
@@ -91,7 +112,9 @@ def _comes_of_no_network(error: BaseException) -> bool:
     return False
 
 
-def _hint_at_network() -> str:
+def _hint_at_network(error: BaseException) -> str:
+    if not _comes_of_no_network(error):
+        return ""
     allowed = "The operator of the server allows hosts with --network allow:HOST,…\n"
     if hosts and "http_proxy" in os.environ:
         client = "aiohttp looks there with trust_env=True"

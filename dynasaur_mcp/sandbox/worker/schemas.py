@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
+from dynasaur_mcp.sandbox.worker.display import is_picture, is_table
+
 MAX_MISFITS = 20
 
 
@@ -50,6 +52,10 @@ class Signature:
             **fields,
         )
         returns = hints.get("return", Any)
+        self.is_shown = isinstance(returns, type) and (is_picture(returns) or is_table(returns))
+        """What it returns is given as text, with a picture or a file beside."""
+        if self.is_shown:
+            returns = str
         _require_json_form("the return value", returns, "serialization")
         self.returns: TypeAdapter[Any] = TypeAdapter(returns)
 

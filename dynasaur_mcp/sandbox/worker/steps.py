@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import ast
-import base64
 import inspect
-import io
 import os
 import sys
 import time
 from types import CodeType, ModuleType
 from typing import Any
 
+from dynasaur_mcp.sandbox.worker.display import display
 from dynasaur_mcp.sandbox.worker.forker import Channel
 from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources, cache_lines
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 from dynasaur_mcp.sandbox.worker.workspaces import WORKSPACE
 
-MAX_SHOWN_CHARACTERS = 256 << 10
-MAX_IMAGES = 4
-MAX_IMAGE_BYTES = 1 << 20
 MAX_FILES = 50
 _MAX_FILES_LOOKED_AT = 5000
 _CLOCK_REALTIME_COARSE = 5
@@ -32,7 +28,7 @@ def run_step(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     """Job `step`: `code`, `number`, and the `sources` and `folders` its imports need."""
     started = now_ns()
     sys.modules["__main__"] = _session
-    done: dict[str, Any] = {"ending": "returned", "shown": "", "error": "", "images": [], "files": [], "defined": []}
+    done: dict[str, Any] = {"ending": "returned", "shown": "", "error": "", "files": [], "defined": []}
     filename = f"<step {message['number']}>"
     cache_lines(filename, message["code"])
     try:
@@ -40,8 +36,8 @@ def run_step(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
         done["other_versions"] = add_packages(message["folders"])
         tree = ast.parse(message["code"], filename)
         value = _execute(tree, filename)
-        done["shown"] = _show(value)
-        done["images"] = _collect_images(value)
+        shown = display(value)
+        done |= {"shown": shown.text, **shown.fields}
         done["defined"] = _public_functions(tree)
     except MemoryError as error:
         done.update(ending="memory", error=describe_exception(error))
@@ -74,34 +70,9 @@ def _evaluate(code: CodeType) -> Any:
     return value
 
 
-def _show(value: Any) -> str:
-    shown = "" if value is None else repr(value)
-    return shown if len(shown) <= MAX_SHOWN_CHARACTERS else shown[:MAX_SHOWN_CHARACTERS] + "…"
-
-
 def _public_functions(tree: ast.Module) -> list[str]:
     functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     return [name for name in dict.fromkeys(functions) if not name.startswith("_")]
-
-
-def _collect_images(value: Any) -> list[dict[str, str]]:
-    """PNGs: the value's own rendering, and every figure matplotlib has open, which is closed."""
-    pictures: list[bytes] = []
-    render = getattr(type(value), "_repr_png_", None)
-    if render is not None and (picture := render(value)):
-        pictures.append(picture)
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot:
-        for number in list(pyplot.get_fignums())[:MAX_IMAGES]:
-            buffer = io.BytesIO()
-            pyplot.figure(number).savefig(buffer, format="png")
-            pictures.append(buffer.getvalue())
-        pyplot.close("all")
-    return [
-        {"mime_type": "image/png", "base64": base64.b64encode(picture).decode()}
-        for picture in pictures[:MAX_IMAGES]
-        if isinstance(picture, bytes) and len(picture) <= MAX_IMAGE_BYTES
-    ]
 
 
 def now_ns() -> int:

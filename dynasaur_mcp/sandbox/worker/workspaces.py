@@ -10,9 +10,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dynasaur_mcp.sandbox.worker.forker import Channel
+if TYPE_CHECKING:
+    from dynasaur_mcp.sandbox.worker.forker import Channel
 
 WORKSPACE = "/workspace"
 ASIDE = ".branches"

@@ -1,0 +1,188 @@
+"""How values are shown, with the libraries that make them, on each sandbox."""
+
+from __future__ import annotations
+
+import base64
+import struct
+
+import pytest
+
+from dynasaur_mcp.sandbox.session import Session
+from dynasaur_mcp.types import Ending, Image, Outcome
+
+from .conftest import OpenPool
+from .test_contract import shown
+
+pytestmark = pytest.mark.anyio
+
+
+async def run(session: Session, code: str, *packages: str) -> Outcome:
+    outcome = await session.run(code, {}, packages, timeout_seconds=120)
+    assert outcome.ending is Ending.RETURNED, outcome
+    return outcome
+
+
+def size_of(image: Image) -> tuple[int, int]:
+    data = base64.b64decode(image.base64)
+    assert data.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", data[16:24])
+    return width, height
+
+
+async def test_figures_and_pictures_are_shown(open_sandbox: OpenPool) -> None:
+    async with open_sandbox(memory_bytes=1 << 30) as pool, pool.session("me") as session:
+        plots = """
+from matplotlib import pyplot as plt
+for width in (2, 3):
+    plt.figure(figsize=(width, 1), dpi=100)
+    plt.plot([1, 2])
+'done'
+"""
+        outcome = await run(session, plots, "matplotlib", "pillow")
+        assert [size_of(image) for image in outcome.images] == [(200, 100), (300, 100)]
+        assert (outcome.shown, outcome.notes) == ("'done'", ())
+        assert (await run(session, "plt.get_fignums()")).shown == "[]"
+        figure = await run(session, "f, axes = plt.subplots(figsize=(4, 1), dpi=100); f")
+        assert [size_of(image) for image in figure.images] == [(400, 100)]
+        many = await run(session, "for _ in range(6): plt.figure(figsize=(1, 1))")
+        assert len(many.images) == 4
+        assert [note.split(":")[0] for note in many.notes] == ["A picture is left out"] * 2
+        picture = await run(session, "from PIL import Image\nImage.new('RGB', (64, 48), 'red')")
+        assert [size_of(image) for image in picture.images] == [(64, 48)]
+        assert picture.shown == "Image of 64x48 pixels"
+        huge = await run(session, "import os\nImage.frombytes('RGB', (1000, 1000), os.urandom(3_000_000))")
+        (smaller,) = huge.images
+        assert size_of(smaller) == (500, 500)
+        assert huge.notes[0].startswith("A picture is shown at 1/2 of its size")
+
+
+async def test_actions_show_figures_and_return_pictures_and_tables(open_sandbox: OpenPool) -> None:
+    plot = """
+def plot(width: int) -> int:
+    from matplotlib import pyplot as plt
+    plt.figure(figsize=(width, 1), dpi=100)
+    return width
+"""
+    draw = """
+from PIL import Image
+def draw(width: int) -> Image.Image:
+    return Image.new("RGB", (width, 8))
+"""
+    table = """
+import pandas as pd
+def table(rows: int) -> pd.DataFrame:
+    return pd.DataFrame({"n": range(rows)})
+"""
+    packages = ("matplotlib", "pillow", "pandas")
+    async with open_sandbox(memory_bytes=1 << 30, wall_seconds=120) as pool, pool.session("me") as session:
+        plotted = await session.call("plot", {"plot": plot}, packages, {"width": 2})
+        assert (plotted.value, [size_of(image) for image in plotted.images]) == (2, [(200, 100)])
+        drawn = await session.call("draw", {"draw": draw}, packages, {"width": 16})
+        assert (drawn.value, [size_of(image) for image in drawn.images]) == ("Image of 16x8 pixels", [(16, 8)])
+        made = await session.call("table", {"table": table}, packages, {"rows": 100})
+        assert made.value.startswith("DataFrame of 100 rows x 1 columns, its beginning:\n\n| n |\n| --- |\n| 0 |")
+        assert made.links == ("table_1.csv",)
+        check = await pool.check("draw", {"draw": draw}, packages)
+        assert check.problems == ()
+        assert check.schemas
+        assert check.schemas.output["properties"] == {"result": {"type": "string"}}
+
+
+async def test_small_table_is_shown_whole_and_a_large_one_goes_into_a_file(open_sandbox: OpenPool) -> None:
+    async with open_sandbox(memory_bytes=1 << 30) as pool, pool.session("me") as session:
+        small = await run(session, "import pandas as pd\npd.DataFrame({'a|b': [1, 2], 'c': ['x\\ny', None]})", "pandas")
+        assert small.shown.splitlines() == [
+            "DataFrame of 2 rows x 2 columns",
+            "",
+            "| a\\|b | c |",
+            "| --- | --- |",
+            "| 1 | x y |",
+            f"| 2 | {'None' if 'None' in small.shown else 'nan'} |",
+        ]
+        assert small.links == ()
+        large = await run(session, "t = pd.DataFrame({f'c{n}': range(30) for n in range(20)}); t")
+        assert large.shown.startswith("DataFrame of 30 rows x 20 columns, its beginning:")
+        assert len(large.shown.splitlines()) == 14
+        assert large.links == ("table_1.csv",)
+        assert [file.path for file in large.files] == ["table_1.csv"]
+        assert await shown(session, "pd.read_csv('table_1.csv').equals(t)") == "True"
+        indexed = await run(session, "s = pd.Series(range(50), index=[f'k{n}' for n in range(50)], name='v'); s")
+        assert "| index | v |" in indexed.shown
+        assert indexed.links == ("table_2.csv",)
+        assert await shown(session, "open('table_2.csv').readline()") == "',v\\n'"
+        cut = await run(session, "pd.DataFrame({'a': ['x' * 500]})")
+        assert max(map(len, cut.shown.splitlines())) < 100
+        assert cut.links == ("table_3.csv",)
+        too_large = await run(session, "pd.DataFrame({'a': range(300_000)})")
+        assert (too_large.links, "too large to be saved by itself" in too_large.notes[0]) == ((), True)
+        empty = await run(session, "pd.DataFrame()")
+        assert empty.shown.startswith("DataFrame of 0 rows x 0 columns")
+
+
+async def test_table_of_polars_is_shown_and_saved(open_sandbox: OpenPool) -> None:
+    async with open_sandbox(memory_bytes=1 << 30) as pool, pool.session("me") as session:
+        code = "import polars as pl\npl.DataFrame({'a': range(40), 'b': [str(n) for n in range(40)]})"
+        outcome = await run(session, code, "polars")
+        assert outcome.shown.startswith(
+            "DataFrame of 40 rows x 2 columns, its beginning:\n\n| a | b |\n| --- | --- |\n| 0 | 0 |"
+        )
+        assert await shown(session, "len(pl.read_csv('table_1.csv'))") == "40"
+        nested = await run(session, "pl.DataFrame({'a': [[n] for n in range(40)]})")
+        assert nested.notes[0].startswith("The table could not be saved as CSV")
+        assert nested.links == ()
+
+
+async def test_bytes_and_paths_are_linked(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        small = await run(session, "b'abc'")
+        assert (small.shown, small.links) == ("b'abc'", ())
+        large = await run(session, "bytes(range(256)) * 10")
+        assert large.shown.startswith("2,560 bytes: b'\\x00")
+        assert large.links == ("bytes_1.bin",)
+        path = await run(session, "from pathlib import Path\np = Path('a b.txt'); p.write_text('x'); p")
+        assert path.links == ("a b.txt",)
+        for elsewhere in ("Path('/etc/passwd')", "Path('nothing')", "Path('.')"):
+            assert (await run(session, elsewhere)).links == ()
+        linked = await run(session, "Path('out').symlink_to('/etc/passwd'); Path('out')")
+        assert linked.links == ()
+
+
+async def test_bytes_that_do_not_fit_the_workspace_are_said_not_to_be_saved(open_sandbox: OpenPool) -> None:
+    async with open_sandbox(workspace_bytes=1 << 20) as pool, pool.session("me") as session:
+        outcome = await run(session, "bytes(2 << 20)")
+        assert outcome.notes[0].startswith("The bytes could not be saved")
+        assert (outcome.links, outcome.files) == ((), ())
+
+
+async def test_missing_file_comes_with_what_there_is(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        nothing = await session.run("open('price.csv')", {}, ())
+        assert nothing.error.endswith("Hint: /workspace is empty.")
+        await run(session, "for name in ('a.txt', 'prices.csv', 'z'): open(name, 'w').close()")
+        outcome = await session.run("open('data/price.csv')", {}, ())
+        assert outcome.error.endswith("Hint: in /workspace there is 'prices.csv', 'a.txt', 'z'.")
+        await run(session, "for n in range(100): open(f'f{n:03}', 'w').close()")
+        assert (await session.run("open('none')", {}, ())).error.endswith("and 93 more.")
+
+
+async def test_step_that_catches_the_interrupt_and_ends_in_time_is_kept(open_sandbox: OpenPool) -> None:
+    # Not `while True: done += 1` on one line: CPython 3.11 leaves that loop out of the `try`.
+    code = """
+done = 0
+try:
+    while True:
+        done += 1
+except KeyboardInterrupt:
+    print('stopped')
+done > 0
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await session.run("done = -1", {}, ())
+        kept = await session.run(code, {}, (), timeout_seconds=0.3)
+        assert (kept.ending, kept.shown, kept.stdout) == (Ending.RETURNED, "True", "stopped\n")
+        assert await shown(session, "done > 0") == "True"
+        rolled_back = await session.run("done = -2\nwhile True: pass", {}, (), timeout_seconds=0.3)
+        assert rolled_back.ending is Ending.TIMEOUT
+        assert rolled_back.notes[0] == "The session's variables are as they were before this step."
+        assert rolled_back.notes[1].startswith("A step that catches KeyboardInterrupt and ends within ")
+        assert await shown(session, "done > 0") == "True"
