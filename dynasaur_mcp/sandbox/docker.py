@@ -5,6 +5,11 @@ into a tmpfs: files travel in the worker's frames.
 
 `/workspace` and `/tmp` are in memory, and count against the container's. So at most half of it can be workspace and a
 quarter `/tmp`: a full one is then "No space left on device" to the code that filled it, not the end of its session.
+
+gVisor (`runsc`) lets a process kill pid 1 and read its environment and descriptors, where both have one uid. So there
+the worker starts as root with the right to change that and nothing else, and its supervisor gets a uid of its own.
+Limits may not be those of cgroups there: the worker counts memory itself, and gVisor's kernel, in which no one else is,
+holds its uid to a number of processes.
 """
 
 from __future__ import annotations
@@ -52,7 +57,7 @@ __all__ = ["DockerSandbox", "Engine", "build_image", "find_engine", "image_tag"]
 logger = logging.getLogger(__name__)
 
 VOLUME = "dynasaur-mcp-packages"
-USER = "65534:65534"
+UID, SUPERVISOR_UID = 65534, 65533
 
 ENVIRONMENT = (
     "HOME=/workspace",
@@ -141,13 +146,14 @@ class DockerSandbox:
             limits: Of every worker.
             store: Of packages, for the engine's image.
             presence: This server's. Servers of one folder reap each other's leftovers, no others'.
-            runtime: OCI runtime other than the engine's default, such as runsc.
+            runtime: OCI runtime other than the engine's default. One with `runsc` in its name is taken for gVisor.
             volume: Of the engine, for packages; made by it when it is not there. Servers share it.
         """
         self.engine = engine
         self.limits = limits
         self.runtime = runtime
         self.volume = volume
+        self._on_gvisor = "runsc" in runtime
         self._presence = presence
         self._security = ["no-new-privileges", f"seccomp={profile_text()}"]
         self._store = store
@@ -243,13 +249,16 @@ class DockerSandbox:
     def _config(self) -> dict[str, Any]:
         """The whole of a worker's container, in the words of the engine's API."""
         limits = self.limits
+        worker_limits: dict[str, object] = dataclasses.asdict(limits)
+        if self._on_gvisor:
+            worker_limits |= {"uid": UID, "own_uid": SUPERVISOR_UID, "limit_processes": True}
         workspace, tmp = workspace_and_tmp_bytes(limits)
         ulimits = (("core", 0), ("nofile", limits.open_files), ("fsize", limits.file_bytes))
         return {
             "Image": self.engine.image,
-            "Cmd": [json.dumps(dataclasses.asdict(limits))],
+            "Cmd": [json.dumps(worker_limits)],
             "Hostname": "sandbox",
-            "User": USER,
+            "User": "0:0" if self._on_gvisor else f"{UID}:{UID}",
             "WorkingDir": "/workspace",
             "Env": list(ENVIRONMENT),
             "Labels": self.labels,
@@ -264,6 +273,7 @@ class DockerSandbox:
             "HostConfig": {
                 "AutoRemove": True,
                 "CapDrop": ["ALL"],
+                "CapAdd": ["SETUID", "SETGID"] if self._on_gvisor else [],
                 "SecurityOpt": self._security,
                 "ReadonlyRootfs": True,
                 "Tmpfs": {

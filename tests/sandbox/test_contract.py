@@ -11,7 +11,7 @@ from dynasaur_mcp.errors import ArgumentsInvalid, SessionNotFound, SessionsFull
 from dynasaur_mcp.sandbox.session import Session
 from dynasaur_mcp.types import Ending, Outcome
 
-from .conftest import OpenPool
+from .conftest import RUNTIME, OpenPool
 
 pytestmark = pytest.mark.anyio
 
@@ -324,7 +324,8 @@ async def test_fork_bomb_is_contained_and_the_session_lives(open_sandbox: OpenPo
     async with open_sandbox() as pool, pool.session("me") as session:
         await run(session, "x = 1")
         bomb = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
-        assert (await run(session, bomb, timeout_seconds=1)).ending is Ending.TIMEOUT
+        # On gVisor each fork costs memory at once.
+        assert (await run(session, bomb, timeout_seconds=1)).ending in (Ending.TIMEOUT, Ending.MEMORY)
         assert await shown(session, "x") == "1"
         assert int(await shown(session, ALIVE)) < 6
 
@@ -364,10 +365,10 @@ async def test_no_process_outlives_its_step_or_call(open_sandbox: OpenPool) -> N
 
 async def test_supervisor_can_be_neither_killed_nor_read(open_sandbox: OpenPool) -> None:
     code = """
-import os, signal
-for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
-    os.kill(1, number)
-os.kill(1, signal.SIGKILL)
+import contextlib, os, signal
+for number in signal.Signals:
+    with contextlib.suppress(PermissionError):
+        os.kill(1, number)
 def refused(do):
     try:
         do()
@@ -375,10 +376,12 @@ def refused(do):
         return type(error).__name__
     return 'allowed'
 [refused(lambda: open('/proc/1/environ').read()), refused(lambda: open('/proc/1/mem', 'rb').read(1)),
- refused(lambda: os.listdir('/proc/1/fd'))]
+ refused(lambda: open('/proc/1/fd/3')), refused(lambda: open('/proc/1/fd/4', 'w'))]
 """
     async with open_sandbox() as pool, pool.session("me") as session:
-        assert await shown(session, code) == "['PermissionError', 'PermissionError', 'PermissionError']"
+        # gVisor shows anyone the environment a process began with. The worker's holds the same for all.
+        environment = "allowed" if RUNTIME == "runsc" else "PermissionError"
+        assert await shown(session, code) == str([environment, *["PermissionError"] * 3])
         assert await shown(session, "1") == "1"
 
 

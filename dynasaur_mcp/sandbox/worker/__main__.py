@@ -1,6 +1,7 @@
 """`python -m dynasaur_mcp.sandbox.worker LIMITS`: pid 1 of a sandbox, speaking frames on stdin and stdout.
 
-LIMITS is a JSON object: the fields of `Limits`, and for the jail `uid` (give up root for it) and `limit_processes`.
+LIMITS is a JSON object: the fields of `Limits`, and where the kernel does not do it, `limit_processes`, `uid` (give up
+root for it) and `own_uid` (keep it as the supervisor's real one).
 """
 
 from __future__ import annotations

@@ -20,9 +20,10 @@ with open("/proc/self/oom_score_adj") as _file:
 def harden_supervisor(limits: dict[str, Any]) -> None:
     """Make this process unreadable and unsignalled for what it will start, which inherits the limits set here."""
     if uid := limits.get("uid"):
+        own_uid = limits.get("own_uid", uid)
         os.setgroups([])
         os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
+        os.setresuid(own_uid, uid, own_uid)
     # After the change of uid, which undoes all three. Forks inherit the last two; what they exec is readable again.
     _control(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _control(_PR_SET_NO_NEW_PRIVS, 1)
@@ -34,6 +35,12 @@ def harden_supervisor(limits: dict[str, Any]) -> None:
     _set(resource.RLIMIT_FSIZE, limits["file_bytes"])
     if limits.get("limit_processes"):
         _set(resource.RLIMIT_NPROC, limits["processes"])
+
+
+def give_up_own_uid() -> None:
+    """Of what the supervisor starts: with the effective uid alone it can neither signal nor read the supervisor."""
+    uid = os.geteuid()
+    os.setresuid(uid, uid, uid)
 
 
 def set_readable(readable: bool) -> None:

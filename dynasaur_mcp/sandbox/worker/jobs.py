@@ -14,6 +14,7 @@ from typing import Any
 from dynasaur_mcp.sandbox.wire import MAX_FRAME_BYTES, FrameError, FrameReader, encode_frame
 from dynasaur_mcp.sandbox.worker.forker import FORK, FORK_AHEAD, HIDE, SHOW
 from dynasaur_mcp.sandbox.worker.printed import Printed
+from dynasaur_mcp.sandbox.worker.process import Process
 from dynasaur_mcp.sandbox.worker.relay import Relay
 from dynasaur_mcp.sandbox.worker.usage import count_oom_kills
 
@@ -29,7 +30,7 @@ class LostError(Exception):
 
 
 class Forker:
-    """A process that forks on request: the control socket to it, and a descriptor of the process itself.
+    """A process that forks on request: the control socket to it, and the process itself.
 
     Raises:
         ProcessLookupError: there is no such process.
@@ -38,16 +39,15 @@ class Forker:
     def __init__(self, pid: int, control: socket.socket) -> None:
         self.pid = pid
         self.control = control
-        self.process = os.pidfd_open(pid)
+        self.process = Process(pid)
 
     def is_alive(self) -> bool:
         """Whether it still holds its end; it may be deaf all the same."""
         if self.control.fileno() < 0:
             return False
         poll = select.poll()
-        poll.register(self.process, select.POLLIN)
         poll.register(self.control, select.POLLHUP | select.POLLERR)
-        return not poll.poll(0)
+        return not poll.poll(0) and not self.process.has_ended()
 
     def show(self) -> bool:
         """Let the supervisor read its memory while its step runs; whether it still listens."""
@@ -58,7 +58,7 @@ class Forker:
 
         It answers, as a process looks alive for a while after the step has killed it.
         """
-        self.signal(signal.SIGCONT)  # the step may have stopped it
+        self.process.signal(signal.SIGCONT)  # the step may have stopped it
         try:
             self.control.settimeout(FORK_SECONDS)
             return self._tell(HIDE) and self.control.recv(1) == HIDE
@@ -71,22 +71,10 @@ class Forker:
         except OSError:
             return False
 
-    def signal(self, number: int) -> None:
-        if self.process >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.process, number)
-
     def kill(self) -> None:
-        """Begin its end; `bury` sees to the rest."""
+        """Begin its end; closing the process sees to the rest."""
         self.control.close()
-        self.signal(signal.SIGKILL)
-
-    def bury(self, seconds: float) -> None:
-        """Wait for its end, if it takes no longer, and let go of it."""
-        if self.process >= 0:
-            select.select([self.process], [], [], seconds)
-            os.close(self.process)
-            self.process = -1
+        self.process.signal(signal.SIGKILL)
 
     def fork(self, reserved: set[int], *, ahead: bool = False) -> Job | None:
         """Make a fork that waits for its payload; None where it cannot be made `ahead`.
@@ -168,7 +156,7 @@ class Job:
     ) -> None:
         """Carry output and wait for the end: its own, or at the limits' hands."""
         oom_kills = count_oom_kills()
-        stop = _Stop(self.forker, time.monotonic() + seconds, grace_seconds)
+        stop = _Stop(self.forker.process, time.monotonic() + seconds, grace_seconds)
         printed = {stream: Printed(output_bytes) for stream in _STREAMS}
         poll = select.poll()
         names = {descriptor: stream for stream, descriptor in self._output.items()}
@@ -177,8 +165,9 @@ class Job:
             poll.register(descriptor, select.POLLIN)
         poll.register(self._stream, select.POLLIN | (select.POLLOUT if self._to_send else 0))
         # The end of the process itself: its socket may be held open by what it started.
-        ended = self.forker.process
-        poll.register(ended, select.POLLIN)
+        ended = self.forker.process.descriptor
+        if ended >= 0:
+            poll.register(ended, select.POLLIN)
         if is_cancelled():
             stop.begin("cancelled")
         next_look = time.monotonic() + _MEMORY_SECONDS
@@ -195,10 +184,11 @@ class Job:
                 elif relay and descriptor == outside:
                     relay.turn()
                 elif descriptor == ended and not self.done:
-                    self._talk(poll)
-                    self.done = self.done or {"ending": "lost"}
+                    self._end(poll)
             stop.proceed()
             if time.monotonic() >= next_look:
+                if ended < 0 and not self.done and self.forker.process.has_ended():
+                    self._end(poll)
                 if uses_too_much() or count_oom_kills() > oom_kills:
                     stop.kill("memory")
                 next_look = time.monotonic() + _MEMORY_SECONDS
@@ -240,6 +230,11 @@ class Job:
             on_output(stream, text)
         return bool(data)
 
+    def _end(self, poll: select.poll) -> None:
+        """Of a process that is over: what it said last counts."""
+        self._talk(poll)
+        self.done = self.done or {"ending": "lost"}
+
     def _talk(self, poll: select.poll) -> None:
         try:
             if self._to_send:
@@ -273,7 +268,7 @@ def _can_be_sent(done: dict[str, Any]) -> bool:
 class _Stop:
     """Ending a job: SIGINT at the deadline or when asked, SIGKILL after the grace."""
 
-    def __init__(self, process: Forker, deadline: float, grace_seconds: float) -> None:
+    def __init__(self, process: Process, deadline: float, grace_seconds: float) -> None:
         self.reason = ""
         self.killed = False
         self.next_at = deadline

@@ -235,10 +235,10 @@ class Supervisor:
         if branch == before:
             return
         if before in self._sessions:
-            self._sessions[before].signal(signal.SIGSTOP)
+            self._sessions[before].process.signal(signal.SIGSTOP)
         self._workspaces.activate(branch)
         if branch in self._sessions:
-            self._sessions[branch].signal(signal.SIGCONT)
+            self._sessions[branch].process.signal(signal.SIGCONT)
 
     def _run(self, base: Forker, payload: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], Job | None]:
         """See a job through in a fork of `base`; without a Job when the fork itself was lost."""
@@ -332,7 +332,7 @@ class Supervisor:
     def _sweep(self) -> None:
         spared = self._spared()
         for forker in self._leaving:
-            forker.bury(0 if forker.pid in spared else BURIAL_SECONDS)
+            forker.process.close(0 if forker.pid in spared else BURIAL_SECONDS)
         self._leaving.clear()
         self._end_strays()
         asleep = [forker for branch, forker in self._sessions.items() if branch != self._workspaces.active]
@@ -340,7 +340,7 @@ class Supervisor:
             if forker in asleep:
                 continue
             # What was over may have stopped them; a stopped one would cost the next request FORK_SECONDS.
-            forker.signal(signal.SIGCONT)
+            forker.process.signal(signal.SIGCONT)
         for key in [key for key, zygote in self._zygotes.items() if not zygote.is_alive()]:
             self._dismiss(self._zygotes.pop(key))
 

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from dynasaur_mcp.sandbox.worker.forker import Channel, Job, fork_on_request
-from dynasaur_mcp.sandbox.worker.harden import limit_memory
+from dynasaur_mcp.sandbox.worker.harden import give_up_own_uid, limit_memory
 
 
 def become_template(control: socket.socket, memory_bytes: int) -> None:
     """Import what jobs need, then fork on request; never returns."""
     with _dying_alone():
+        give_up_own_uid()
         import gc
 
         import typing_extensions

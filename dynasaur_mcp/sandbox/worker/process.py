@@ -1,0 +1,63 @@
+"""A process of the sandbox, held by a descriptor, so that its number never comes to mean another.
+
+gVisor's kernel may have no such descriptors. There the number is all there is, and the end is looked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import time
+
+from dynasaur_mcp.sandbox.worker.usage import is_zombie
+
+LOOK_SECONDS = 0.005
+
+
+class Process:
+    """A process that runs now, or is over and not yet reaped.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.descriptor = -1
+        """Readable once it has ended; negative where the kernel has no such thing, and after `close`."""
+        self._is_open = True
+        try:
+            self.descriptor = os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            os.kill(pid, 0)
+
+    def has_ended(self) -> bool:
+        if self.descriptor < 0:
+            return not self._is_open or is_zombie(self.pid)
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def signal(self, number: int) -> None:
+        """Nothing happens where it is over or was closed."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.descriptor >= 0:
+                signal.pidfd_send_signal(self.descriptor, number)
+            elif self._is_open:
+                os.kill(self.pid, number)
+
+    def close(self, seconds: float) -> None:
+        """Wait for its end, if it takes no longer, and let go of it."""
+        if self.descriptor >= 0:
+            select.select([self.descriptor], [], [], seconds)
+            os.close(self.descriptor)
+            self.descriptor = -1
+        deadline = time.monotonic() + seconds
+        while self._is_open and not self.has_ended() and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+        self._is_open = False
