@@ -34,6 +34,11 @@ NO_SPACE = "The Docker engine has no disk space left: free some, for instance by
 NO_IMAGE = "Docker answers but the worker image is missing: run `dynasaur-mcp image build`."
 NO_ENGINE = "No Docker engine answers: start Docker, or point DOCKER_HOST at an engine."
 
+NO_RUNTIME = (
+    "The Docker engine does not know the runtime that --docker-runtime names: "
+    "add it to the engine's daemon.json and restart the engine, or leave the option out."
+)
+
 
 def is_missing(error: OSError) -> bool:
     """Whether the engine said that there is no such thing."""
@@ -45,6 +50,8 @@ def explain(error: OSError) -> str:
     said = str(getattr(error, "explanation", None) or error)
     if "no space left" in said.lower():
         return NO_SPACE
+    if "unknown" in said.lower() and "runtime" in said.lower():
+        return NO_RUNTIME
     return "Docker did not start a worker: `dynasaur-mcp doctor` checks why."
 
 

@@ -49,6 +49,7 @@ def open_sandbox(sandbox_name: str, tmp_path: Path) -> OpenPool:
             docker_runtime=RUNTIME,
             timeout_seconds=limits.wall_seconds,
             memory_bytes=limits.memory_bytes,
+            processes=limits.processes,
             workspace_bytes=limits.workspace_bytes,
             output_bytes=limits.output_bytes,
             network=f"allow:{','.join(limits.network)}" if limits.network else "none",
