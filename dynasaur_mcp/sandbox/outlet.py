@@ -84,7 +84,8 @@ class Outlet:
                     [sys.executable, "-P", "-m", "dynasaur_mcp.sandbox.egress", level, *self.hosts],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
-                    env={"PYTHONPATH": str(package)},
+                    # A user without an entry in passwd has no home, and the proxy's library asks for one.
+                    env={"PYTHONPATH": str(package), "HOME": "/nonexistent"},
                     cwd="/",
                     # An interrupt from the terminal is for the server alone, which then ends this.
                     start_new_session=True,

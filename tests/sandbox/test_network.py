@@ -434,7 +434,7 @@ async def test_proxy_sees_nothing_of_the_server_and_listens_on_nothing(
     async with open_sandbox(network=(origin.host,)) as pool, pool.session("me") as session:
         await shown(session, f"get('{origin.url}/')")
         (proxy,) = proxies()
-        assert set(proxy.environ()) <= {"PYTHONPATH", "LC_CTYPE"}
+        assert set(proxy.environ()) <= {"PYTHONPATH", "HOME", "LC_CTYPE"}
         assert all(c.status != psutil.CONN_LISTEN for c in proxy.net_connections("inet"))
         assert not any(c.laddr for c in proxy.net_connections("unix"))
 
