@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -14,7 +15,6 @@ from typing import Any
 import pytest
 
 from dynasaur_mcp.app import choose_sandbox
-from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.pool import Pool, open_pool
 from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.settings import Settings
@@ -55,11 +55,9 @@ def open_sandbox(sandbox_name: str, tmp_path: Path) -> OpenPool:
             network=f"allow:{','.join(limits.network)}" if limits.network else "none",
         )
 
-        async def choose() -> Sandbox:
-            return await choose_sandbox(settings, Presence(settings.cache / "servers"))
-
-        async with open_pool(choose, limits, warm_workers=0, **own) as pool:
-            yield pool
+        with contextlib.closing(Presence(settings.cache / "servers")) as presence:
+            async with open_pool(lambda: choose_sandbox(settings, presence), limits, warm_workers=0, **own) as pool:
+                yield pool
 
     return open_it
 

@@ -42,7 +42,7 @@ from dynasaur_mcp.sandbox.worker import problems
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
 from dynasaur_mcp.sandbox.worker.relay import Relay
 from dynasaur_mcp.sandbox.worker.template import become_template
-from dynasaur_mcp.sandbox.worker.usage import kill_strays, memory_of, uses_more_than
+from dynasaur_mcp.sandbox.worker.usage import INODE_BYTES, count_files, kill_strays, memory_of, uses_more_than
 from dynasaur_mcp.sandbox.worker.workspaces import Workspaces
 
 MAX_KNOWN_ACTIONS = 512
@@ -54,6 +54,8 @@ LOOK_SECONDS = 0.25
 """Between two looks, while no request is there, for what threads and signal handlers of a session may do by then."""
 ZYGOTE_MEMORY_SHARE = 0.25
 """Of the memory limit; past it the least recently used zygote goes."""
+NAMES_MEMORY_SHARE = 0.25
+"""Of the memory limit, for the files there may be, whatever is in them; there must be some left to remove them."""
 
 
 class Supervisor:
@@ -79,6 +81,8 @@ class Supervisor:
         self._spares: collections.OrderedDict[Forker, Job] = collections.OrderedDict()
         self._used_last: Forker | None = None
         self._steps = 0
+        self._names_before = 0
+        """How many files there were when the last job began."""
         self._zygotes: collections.OrderedDict[str, Forker] = collections.OrderedDict()
         self._known: collections.OrderedDict[str, dict[str, Any]] = collections.OrderedDict()
         self._answer: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -252,6 +256,7 @@ class Supervisor:
         except LostError as error:
             self._dismiss(base)
             return {"ending": "lost", "error": str(error)}, None
+        self._names_before = count_files()
         job.start(payload)
         job.watch(
             seconds=request["seconds"],
@@ -296,6 +301,10 @@ class Supervisor:
         return {1, os.getpid(), *(job.forker.pid for job in self._spares.values())}
 
     def _uses_too_much(self) -> bool:
+        # Removing files must be possible also for one who has too many.
+        names = count_files()
+        if names > self._names_before and names * INODE_BYTES > self._limits["memory_bytes"] * NAMES_MEMORY_SHARE:
+            return True
         shared_bytes = memory_of(self._template.pid) if self._template else 0
         return uses_more_than(self._limits["memory_bytes"], shared_bytes, self._idle())
 

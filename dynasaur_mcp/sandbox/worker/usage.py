@@ -7,9 +7,11 @@ import os
 import signal
 import time
 
+INODE_BYTES = 1024
 _SWEEP_SECONDS = 10.0
 _ON_GVISOR = os.path.exists("/proc/sentry-meminfo")
 """Its kernel is this sandbox's alone and counts memory exactly, but for all processes and files together."""
+_WRITABLE = ("/workspace", "/tmp", "/dev/shm")
 
 
 def pids() -> list[int]:
@@ -35,6 +37,16 @@ def uses_more_than(memory_bytes: int, shared_bytes: int, idle: set[int]) -> bool
     if sum(max(0, memory_of(pid) - shared_bytes) for pid in others) <= memory_bytes:
         return False
     return sum(_share_of(pid, shared_bytes) for pid in others) > memory_bytes
+
+
+def count_files() -> int:
+    """Names in what can be written: each costs the kernel about INODE_BYTES that no process is charged for."""
+    total = 0
+    for place in _WRITABLE:
+        with contextlib.suppress(OSError):
+            found = os.statvfs(place)
+            total += found.f_files - found.f_ffree
+    return total
 
 
 def _share_of(pid: int, shared_bytes: int) -> int:
