@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -52,7 +53,7 @@ class Link:
         self._reader = FrameReader()
         self._tunnels: Tunnels | None = None
         """Of the request under way."""
-        self._requests = 0
+        self._request_id = 0
         self._killed = False
 
     @property
@@ -93,10 +94,10 @@ class Link:
             who: Whom connections of its code are made for, for the log; it may make none when this is empty.
         """
         seconds = timeout_seconds or self.limits.wall_seconds
-        self._requests += 1
+        self._request_id = secrets.randbits(48)
         answer = Answer()
         try:
-            data = encode_frame({**request, "id": self._requests, "seconds": seconds})
+            data = encode_frame({**request, "id": self._request_id, "seconds": seconds})
             if len(data) > MAX_REQUEST_BYTES:
                 raise FrameError
         except (ValueError, TypeError, RecursionError) as error:
@@ -140,7 +141,7 @@ class Link:
                     if self._tunnels:
                         self._tunnels.take(message)
                     continue
-                if message.get("id") != self._requests:
+                if message.get("id") != self._request_id:
                     continue
                 if "done" in message:
                     answer.done = Done.model_validate(message["done"])
@@ -175,7 +176,7 @@ class Link:
                 with anyio.fail_after(2 * self.limits.grace_seconds + 2):
                     # At once: a worker that waits for its own frames to be read reads none.
                     async with anyio.create_task_group() as tasks:
-                        tasks.start_soon(self._send, encode_frame({"op": "cancel", "id": self._requests}))
+                        tasks.start_soon(self._send, encode_frame({"op": "cancel", "id": self._request_id}))
                         await self._read_answer(answer, None)
             except* (WorkerLost, FrameError, ValidationError, TimeoutError):
                 await self.kill()

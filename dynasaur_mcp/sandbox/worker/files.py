@@ -110,6 +110,9 @@ def _opened(names: Sequence[str], *, make: bool = False) -> Iterator[int]:
             if make:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o755, dir_fd=folder)
+            # gVisor follows a link to a folder in spite of O_NOFOLLOW.
+            if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, "")
             inner = os.open(name, _FOLDER, dir_fd=folder)
             os.close(folder)
             folder = inner

@@ -31,8 +31,9 @@ def harden_supervisor(limits: dict[str, Any]) -> None:
     # pid 1 gets from its own children only signals it has a handler for: Python's SIGINT handler must go.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _set(resource.RLIMIT_CORE, 0)
-    # /dev/mqueue is there for all to write to.
-    _set(resource.RLIMIT_MSGQUEUE, 0)
+    # /dev/mqueue is there for all to write to; gVisor has none, nor its limit.
+    with contextlib.suppress(ValueError):
+        _set(resource.RLIMIT_MSGQUEUE, 0)
     _set(resource.RLIMIT_NOFILE, limits["open_files"])
     _set(resource.RLIMIT_FSIZE, limits["file_bytes"])
     if limits.get("limit_processes"):
