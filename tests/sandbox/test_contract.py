@@ -384,6 +384,16 @@ async def test_timer_of_a_step_ends_with_it(open_sandbox: OpenPool) -> None:
         assert await shown(session, "signal.getitimer(signal.ITIMER_REAL)") == "(0.0, 0.0)"
 
 
+@pytest.mark.parametrize("end", ["", "raise ValueError('in the child')"], ids=["runs on", "raises"])
+async def test_fork_that_runs_on_to_the_end_of_a_step_does_not_answer_for_it(open_sandbox: OpenPool, end: str) -> None:
+    code = "import os, time\nchild = os.fork()\nif child: os.waitpid(child, 0); time.sleep(0.2)\nelse: x = 2\n"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1")
+        outcome = await run(session, f"{code}if not child:\n    pass\n    {end}\nx")
+        assert (outcome.ending, outcome.shown) == (Ending.RETURNED, "1"), outcome
+        assert await shown(session, "x, child > 0") == "(1, True)"
+
+
 async def test_processes_that_a_step_stopped_go_on_after_it(open_sandbox: OpenPool) -> None:
     code = """
 import os, signal
