@@ -1,22 +1,23 @@
-"""A trivial action called over stdio, warm, against a bare echo tool and `docker exec python3 -c` in the same run.
+"""One warm call over stdio: actions and code, in each sandbox, against the least that it could cost.
 
-    python benchmarks/call.py [--calls 300] [--sandboxes docker jail]
+    python benchmarks/call.py [--calls 200] [--sandboxes docker jail] [--runtimes runsc]
 
-All take turns, so that what else the machine does weighs on all alike.
+The floor of a sandbox is the bare echo tool of an MCP server that does nothing else, plus a bare fork: a frame into the
+same kind of container (or jail), a fork there, and its answer back, with none of our code. All of it is measured in the
+same run, in turns, so that what else the machine does weighs on all alike.
+
+`docker exec` is `python3 -c` in a running container, through the engine's API: no time goes into starting a command.
 """
 
 import argparse
-import contextlib
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import docker
-from peer import BARE, OURS, Peer, median, percentile_95
-
-from dynasaur_mcp.sandbox.image import image_tag
-from dynasaur_mcp.settings import read_settings
+from peer import BARE, OURS, Peer
+from places import IMAGE, Place, add_place_options, ask, read_places
+from timing import Row, Turn, check, median, print_rows, take_turns
 
 ADD = '''def add(a: int, b: int) -> int:
     """Add two numbers.
@@ -27,72 +28,87 @@ ADD = '''def add(a: int, b: int) -> int:
     """
     return a + b
 '''
+TOTAL = '''# /// script
+# dependencies = ["pandas>=2"]
+# ///
+import pandas as pd
+
+
+def total(values: list[int]) -> int:
+    """Add numbers up.
+
+    Examples:
+        >>> total([1, 2])
+        3
+    """
+    return int(pd.Series(values).sum())
+'''
 WARM_UP = 20
-EXEC_EVERY = 10
-"""A turn of `docker exec` for so many of the others: it is slow, and its median settles soon."""
+EXEC = "docker exec python3 -c"
 
 
-@contextlib.contextmanager
-def open_exec() -> Iterator[Callable[[], None]]:
-    """`docker exec … python3 -c` in a running container of the workers' image, through the engine's API: no time goes
-    into starting the `docker` command."""
+@contextmanager
+def open_exec() -> Iterator[Turn]:
     engine = docker.from_env()
     container = engine.containers.run(
-        read_settings().image or image_tag(),
-        ["infinity"],
-        entrypoint=["sleep"],
-        network_mode="none",
-        init=True,
-        detach=True,
+        IMAGE, ["infinity"], entrypoint=["sleep"], network_mode="none", init=True, detach=True
     )
     try:
-        yield lambda: _check(container.exec_run(["python3", "-c", "print(1 + 2)"]).output == b"3\n")
+        yield lambda: check(container.exec_run(["python3", "-c", "print(1 + 2)"]).output == b"3\n")
     finally:
         container.remove(force=True)
         engine.close()
 
 
-def _check(true: bool) -> None:
-    if not true:
-        raise SystemExit("a wrong answer")
+@contextmanager
+def open_ours(place: Place, pandas: bool) -> Iterator[dict[str, Turn]]:
+    """Our server on that sandbox, and its turns by what they call."""
+    with tempfile.TemporaryDirectory() as library, Peer([*OURS, "--library", library, *place.options]) as peer:
+        peer.call("define_action", source=ADD)
+        turns: dict[str, Turn] = {
+            "action": lambda: check(peer.call("add", a=1, b=2)["structuredContent"] == {"result": 3}),
+            "run_python('1+1')": lambda: check("2" in peer.call("run_python", code="1+1")["content"][0]["text"]),
+        }
+        if pandas:
+            peer.call("define_action", source=TOTAL)
+            turns["pandas action"] = lambda: check(
+                peer.call("total", values=[1, 2])["structuredContent"] == {"result": 3}
+            )
+        yield turns
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--calls", type=int, default=300)
-    options.add_argument("--sandboxes", nargs="*", default=["docker", "jail"], choices=["docker", "jail"])
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--calls", type=int, default=200)
+    options.add_argument("--no-pandas", action="store_true", help="where no package index is reachable")
+    add_place_options(options)
     given = options.parse_args()
-    with contextlib.ExitStack() as stack:
-        turns: dict[str, Callable[[], None]] = {}
-        bare = stack.enter_context(Peer(BARE))
-        turns["bare echo tool"] = lambda: _check(bare.call("echo", text="3")["content"][0]["text"] == "3")
-        for sandbox in given.sandboxes:
-            library = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            peer = stack.enter_context(Peer([*OURS, "--library", str(library), "--sandbox", sandbox]))
-            peer.call("define_action", source=ADD)
-            turns[f"action, {sandbox}"] = lambda peer=peer: _check(
-                peer.call("add", a=1, b=2)["structuredContent"] == {"result": 3}
-            )
+    places = read_places(given)
+    with ExitStack() as stack:
+        echo = stack.enter_context(Peer(BARE))
+        turns: dict[str, Turn] = {
+            "bare echo tool": lambda: check(echo.call("echo", text="3")["content"][0]["text"] == "3")
+        }
+        for place in places:
+            bare = stack.enter_context(place.open_bare())
+            turns[f"{place.name}: bare fork"] = lambda bare=bare: ask(bare)
+            for name, turn in stack.enter_context(open_ours(place, not given.no_pandas)).items():
+                turns[f"{place.name}: {name}"] = turn
         if "docker" in given.sandboxes:
-            turns["docker exec python3 -c"] = stack.enter_context(open_exec())
-        times: dict[str, list[float]] = {name: [] for name in turns}
-        for number in range(WARM_UP + given.calls):
-            for name, turn in turns.items():
-                if name.startswith("docker exec") and number % EXEC_EVERY:
-                    continue
-                began = time.perf_counter()
-                turn()
-                if number >= WARM_UP:
-                    times[name].append(time.perf_counter() - began)
-    echo = median(times["bare echo tool"])
-    slow = median(times.get("docker exec python3 -c", [0.0]))
-    print(
-        f"{'one warm call over stdio':<26} {'p50 ms':>8} {'p95 ms':>8} {'over echo ms':>13} {'exec is slower by':>18}"
-    )
-    for name, seconds in times.items():
-        here = median(seconds)
-        ratio = f"{slow / here:.1f} x" if slow else "-"
-        print(f"{name:<26} {here:>8.2f} {percentile_95(seconds):>8.2f} {here - echo:>13.2f} {ratio:>18}")
+            turns[EXEC] = stack.enter_context(open_exec())
+        times = take_turns(turns, given.calls, warm_up=WARM_UP, every={EXEC: 10})
+    print_rows("one warm call over stdio", [_row(name, times) for name in times])
+
+
+def _row(name: str, times: dict[str, list[float]]) -> Row:
+    place, _, what = name.partition(": ")
+    if what in ("", "bare fork"):
+        return Row(name, times[name])
+    if what == "action":
+        floor = median(times["bare echo tool"]) + median(times[f"{place}: bare fork"])
+        return Row(name, times[name], floor, "echo + bare fork", "1.5")
+    aim = "1" if what.startswith("run_python") else "2"
+    return Row(name, times[name], median(times[f"{place}: action"]), "the action", aim)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A client of the least weight: JSON lines over the pipes of a server process, so that what is timed is the server."""
 
 import json
-import statistics
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -35,16 +35,25 @@ class Peer:
         self._process.stdout.close()
 
     def request(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The result; what the server asks or tells in between is skipped."""
+        """The result, of the only request under way."""
+        self.begin(method, params)
+        return self.next_result()[1]
+
+    def begin(self, method: str, params: dict[str, Any] | None = None) -> int:
+        """Send a request; its number."""
         self._id += 1
         self._send({"jsonrpc": "2.0", "id": self._id, "method": method, "params": params or {}})
+        return self._id
+
+    def next_result(self) -> tuple[int, dict[str, Any]]:
+        """The next answer to any request: its number and the result. What the server asks or tells is skipped."""
         for line in self._lines:
             message = json.loads(line)
-            if message.get("id") == self._id and "method" not in message:
+            if "method" not in message:
                 if "error" in message:
-                    raise SystemExit(f"{method}: {message['error']}")
-                return message["result"]
-        raise SystemExit(f"{method}: the server ended")
+                    raise SystemExit(f"the server says: {message['error']}")
+                return message["id"], message["result"]
+        raise SystemExit("the server ended")
 
     def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         result = self.request("tools/call", {"name": tool, "arguments": arguments})
@@ -52,15 +61,10 @@ class Peer:
             raise SystemExit(f"{tool}: {result['content'][0]['text']}")
         return result
 
+    def cpu_seconds(self) -> float:
+        """What the server process has used, its children not counted. Linux only."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def _send(self, message: dict[str, Any]) -> None:
         self._process.stdin.write(json.dumps(message).encode() + b"\n")
-
-
-def median(seconds: Sequence[float]) -> float:
-    """In milliseconds."""
-    return statistics.median(seconds) * 1000
-
-
-def percentile_95(seconds: Sequence[float]) -> float:
-    """In milliseconds."""
-    return statistics.quantiles(seconds, n=20)[-1] * 1000

@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from peer import BARE, OURS, Peer, median, percentile_95
+from peer import BARE, OURS, Peer
+from timing import median, percentile_95
 
 from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.library.store import FileStore
