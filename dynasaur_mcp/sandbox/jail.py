@@ -213,7 +213,7 @@ def _bwrap_command(limits: Limits, packages: Path, seccomp: int) -> list[str]:
     for path in readable:
         command += ["--ro-bind-try", str(path), str(path)]
     for path in _hidden_paths():
-        command += ["--tmpfs", str(path)]
+        command += ["--tmpfs", str(path), "--remount-ro", str(path)]
     for link in ("/lib", "/lib64", "/bin"):
         if os.path.islink(link):
             command += ["--symlink", os.readlink(link), link]
