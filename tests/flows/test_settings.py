@@ -56,4 +56,5 @@ def _docker(require: Callable[[str], None]) -> None:
 async def test_docker_runtime_that_is_not_there_ends_in_one_line_without_its_detail(open_client: OpenClient) -> None:
     async with open_client("docker", docker_runtime="no-such-runtime", warm_workers=0) as model:
         message = await model.error("run_python", code="1")
-        assert message == "Docker did not start a worker: `dynasaur-mcp doctor` checks why."
+        assert message.startswith("The Docker engine does not know the runtime that --docker-runtime names: ")
+        assert "\n" not in message

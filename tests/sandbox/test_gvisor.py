@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import RUNTIME, OpenPool
+from .conftest import OpenPool
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(RUNTIME != "runsc", reason="the leg of gVisor runs these: DYNASAUR_TESTS_RUNTIME=runsc"),
-]
+pytestmark = pytest.mark.anyio
 
 
 async def test_kernel_of_gvisor_answers_in_place_of_the_filter(open_sandbox: OpenPool) -> None:
