@@ -57,7 +57,7 @@ class SearchActions(Arguments):
 
 
 class RunPython(Arguments):
-    code: str = ""
+    code: str
     session: Session = None
     fork_as: Annotated[
         Annotated[str, AfterValidator(check_session)] | None,
@@ -69,11 +69,10 @@ class RunPython(Arguments):
     timeout_seconds: float | None = Field(default=None, gt=0, le=3600)
     background: bool = Field(default=False, description="Return a run id at once")
 
-    @model_validator(mode="after")
-    def _has_something_to_do(self) -> RunPython:
-        if not self.code.strip() and self.fork_as is None:
-            raise ValueError("code: missing")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _may_only_fork(cls, given: Any) -> Any:
+        return {"code": "", **given} if isinstance(given, dict) and given.get("fork_as") else given
 
 
 class DefineAction(Arguments):
@@ -105,18 +104,17 @@ class ExecuteAction(Arguments):
 
 
 class ManageAction(Arguments):
-    name: str = Field(default="", max_length=200, description="Of an action; of a session to close it")
+    name: str = Field(max_length=200, description="Of an action; of a session to close it")
     op: Literal[
         "show", "history", "diff", "test", "rollback", "pin", "unpin", "enable", "disable", "delete",
         "list_sessions", "close_session",
     ]  # fmt: skip
     version: int | None = Field(default=None, ge=1)
 
-    @model_validator(mode="after")
-    def _has_a_name(self) -> ManageAction:
-        if not self.name and self.op != "list_sessions":
-            raise ValueError("name: missing")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _may_only_list(cls, given: Any) -> Any:
+        return {"name": "", **given} if isinstance(given, dict) and given.get("op") == "list_sessions" else given
 
 
 class CheckRun(Arguments):

@@ -43,7 +43,9 @@ async def test_idle_session_is_closed_and_begins_anew(open_client: OpenClient) -
 async def test_sessions_beyond_the_most_are_refused_and_the_open_ones_named(open_client: OpenClient) -> None:
     async with open_client(sessions=1) as model:
         await model.text("run_python", code="kept = 1", session="only")
-        assert "All 1 sessions are in use: only." in await model.error("run_python", code="1", session="other")
+        assert "All 1 sessions are in use: you hold 'only'." in await model.error(
+            "run_python", code="1", session="other"
+        )
         assert "1" in await model.text("run_python", code="kept", session="only")
 
 
