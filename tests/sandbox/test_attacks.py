@@ -345,6 +345,19 @@ def raised(kind):
  raised(resource.RLIMIT_FSIZE), raised(resource.RLIMIT_DATA), GVISOR or refused(be_spared),
  resource.getrlimit(resource.RLIMIT_NOFILE)[1] <= 1024]
 """,
+    "turn and limits of the supervisor": """
+def limit():
+    resource.prlimit(1, resource.RLIMIT_NOFILE, (4, 4))
+def yield_group():
+    with open('/proc/self/autogroup', 'w') as file: file.write('19')
+def of_supervisor(name):
+    return open(f'/proc/1/{name}').read() if os.path.exists(f'/proc/1/{name}') else ''
+before_it = of_supervisor('autogroup')
+refused(yield_group)
+[GVISOR or refused(os.setpriority, os.PRIO_PROCESS, 1, 19), GVISOR or refused(os.setpriority, os.PRIO_USER, 0, 19),
+ GVISOR or refused(os.setpriority, os.PRIO_PGRP, 0, 19), GVISOR or refused(limit),
+ of_supervisor('autogroup') == before_it, GVISOR or of_supervisor('stat').rpartition(')')[2].split()[16] == '0']
+""",
     "programs with another's rights": """
 import stat
 def privileged():

@@ -21,6 +21,8 @@ from dynasaur_mcp.sandbox.worker.harden import give_up_own_uid, limit_memory
 def become_template(control: socket.socket, memory_bytes: int) -> None:
     """Import what jobs need, then fork on request; never returns."""
     with _dying_alone():
+        # A scheduling group of its own (sched_autogroup): user code may make its own yield, never the supervisor's.
+        os.setsid()
         give_up_own_uid()
         import gc
 
