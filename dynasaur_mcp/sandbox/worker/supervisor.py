@@ -52,6 +52,8 @@ MAX_SPARES = 4
 BURIAL_SECONDS = 1.0
 LOOK_SECONDS = 0.25
 """Between two looks, while no request is there, for what threads and signal handlers of a session may do by then."""
+MOST_LOOKS_OVER = 3
+"""In a row, at which memory is over its limit, before all is ended."""
 ZYGOTE_MEMORY_SHARE = 0.25
 """Of the memory limit; past it the least recently used zygote goes."""
 NAMES_MEMORY_SHARE = 0.25
@@ -81,6 +83,7 @@ class Supervisor:
         self._spares: collections.OrderedDict[Forker, Job] = collections.OrderedDict()
         self._used_last: Forker | None = None
         self._steps = 0
+        self._looks_over = 0
         self._names_before = 0
         """How many files there were when the last job began."""
         self._zygotes: collections.OrderedDict[str, Forker] = collections.OrderedDict()
@@ -363,7 +366,9 @@ class Supervisor:
         if not (self._sessions or self._zygotes):
             return
         self._end_strays()
-        if self._uses_too_much():
+        # What was ended a moment ago may not have been given back yet.
+        self._looks_over = self._looks_over + 1 if self._uses_too_much() else 0
+        if self._looks_over == MOST_LOOKS_OVER:
             for forker in self._forkers():
                 forker.kill()
 
