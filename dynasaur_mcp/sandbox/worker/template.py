@@ -16,13 +16,15 @@ from typing import Any, cast
 
 from dynasaur_mcp.sandbox.worker.forker import Channel, Job, fork_on_request
 from dynasaur_mcp.sandbox.worker.harden import give_up_own_uid, limit_memory
+from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR
 
 
 def become_template(control: socket.socket, memory_bytes: int) -> None:
     """Import what jobs need, then fork on request; never returns."""
     with _dying_alone():
         # A scheduling group of its own (sched_autogroup): user code may make its own yield, never the supervisor's.
-        os.setsid()
+        if not ON_GVISOR:  # it ends the stopped processes of such a group whenever another ends
+            os.setsid()
         give_up_own_uid()
         import gc
 

@@ -9,7 +9,7 @@ import time
 
 INODE_BYTES = 1024
 _SWEEP_SECONDS = 10.0
-_ON_GVISOR = os.path.exists("/proc/sentry-meminfo")
+ON_GVISOR = os.path.exists("/proc/sentry-meminfo")
 """Its kernel is this sandbox's alone and counts memory exactly, but for all processes and files together."""
 _STANDING = (b"T", b"t", b"Z", b"X")
 _WRITABLE = ("/workspace", "/tmp", "/dev/shm")
@@ -21,7 +21,7 @@ def pids() -> list[int]:
 
 def memory_of(pid: int) -> int:
     """Memory of a process that no file on a disk backs, in bytes, shared pages counted in each; 0 if it is gone."""
-    return _sum_of(f"/proc/{pid}/status", (b"VmRSS:",) if _ON_GVISOR else (b"RssAnon:", b"RssShmem:")) or 0
+    return _sum_of(f"/proc/{pid}/status", (b"VmRSS:",) if ON_GVISOR else (b"RssAnon:", b"RssShmem:")) or 0
 
 
 def uses_more_than(memory_bytes: int, shared_bytes: int, idle: set[int]) -> bool:
@@ -31,7 +31,7 @@ def uses_more_than(memory_bytes: int, shared_bytes: int, idle: set[int]) -> bool
 
     A process that can be read counts by its proportional share of each page, others by what they do not share with all.
     """
-    if _ON_GVISOR:
+    if ON_GVISOR:
         return (_sum_of("/proc/meminfo", (b"AnonPages:",)) or 0) > memory_bytes
     others = [pid for pid in pids() if pid not in idle]
     # The first count is cheap and at most too high: among a fork bomb the exact one would take seconds.
