@@ -42,7 +42,14 @@ from dynasaur_mcp.sandbox.worker import problems
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
 from dynasaur_mcp.sandbox.worker.relay import Relay
 from dynasaur_mcp.sandbox.worker.template import become_template
-from dynasaur_mcp.sandbox.worker.usage import INODE_BYTES, count_files, kill_strays, memory_of, uses_more_than
+from dynasaur_mcp.sandbox.worker.usage import (
+    INODE_BYTES,
+    ON_GVISOR,
+    count_files,
+    kill_strays,
+    memory_of,
+    uses_more_than,
+)
 from dynasaur_mcp.sandbox.worker.workspaces import Workspaces
 
 MAX_KNOWN_ACTIONS = 512
@@ -52,8 +59,8 @@ MAX_SPARES = 4
 BURIAL_SECONDS = 1.0
 LOOK_SECONDS = 0.25
 """Between two looks, while no request is there, for what threads and signal handlers of a session may do by then."""
-MOST_LOOKS_OVER = 3
-"""In a row, at which memory is over its limit, before all is ended."""
+MOST_LOOKS_OVER = 3 if ON_GVISOR else 1
+"""In a row, at which memory is over its limit, before all is ended: gVisor gives back late what was ended."""
 ZYGOTE_MEMORY_SHARE = 0.25
 """Of the memory limit; past it the least recently used zygote goes."""
 NAMES_MEMORY_SHARE = 0.25
@@ -366,7 +373,6 @@ class Supervisor:
         if not (self._sessions or self._zygotes):
             return
         self._end_strays()
-        # What was ended a moment ago may not have been given back yet.
         self._looks_over = self._looks_over + 1 if self._uses_too_much() else 0
         if self._looks_over == MOST_LOOKS_OVER:
             for forker in self._forkers():
