@@ -49,7 +49,7 @@ class App:
 @contextlib.contextmanager
 def open_store(settings: Settings) -> Iterator[FileStore]:
     """The library alone, for what runs no code."""
-    with contextlib.closing(FileStore(settings.library)) as store:
+    with contextlib.closing(FileStore(settings.library, settings.arguments_bytes)) as store:
         yield store
 
 

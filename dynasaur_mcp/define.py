@@ -21,7 +21,7 @@ from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.reading import add_tags, read_action
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.uses import follow_uses
-from dynasaur_mcp.sandbox.pool import Pool
+from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
 from dynasaur_mcp.tell import Changed, tell_change
 from dynasaur_mcp.types import Action, Check, Entry, LibraryChanged, Match, Problem, Status
 
@@ -79,6 +79,8 @@ async def define_action(
     check = await check_action(action, store, pool)
     if problems := _find_failures(check):
         raise ActionInvalid(f"{action.name!r} was not kept:", problems)
+    # What is called from this session later on is no reuse: it began before the definition, open or not.
+    pool.identify(principal, from_session or DEFAULT_SESSION)
     near = await anyio.to_thread.run_sync(_find_near, action, index)
     # A rolled-out definition is not undone by a caller who goes away meanwhile.
     with anyio.CancelScope(shield=True):

@@ -37,6 +37,8 @@ async def execute_action(
     used = follow_uses(store.get, [name], pool.limits.network)
     if used.denied:
         raise NetworkDenied(name, used.denied)
+    # Before the call: the session may be closed as soon as it ends.
+    session_id = pool.identify(principal, session or DEFAULT_SESSION)
     async with pool.session(principal, session or DEFAULT_SESSION, create=session is None) as opened:
         with naming_who_needs(used.needs, name):
             outcome = await opened.call(
@@ -44,5 +46,14 @@ async def execute_action(
             )
     if used.missing and not outcome.succeeded:
         outcome = replace(outcome, notes=(*outcome.notes, *used.missing.values()))
-    store.record_call(name, entry.version, principal=principal, ending=outcome.ending, seconds=outcome.seconds)
+    store.record_call(
+        name,
+        entry.version,
+        principal=principal,
+        ending=outcome.ending,
+        seconds=outcome.seconds,
+        session=session_id,
+        arguments=arguments,
+        uses=[other for other in used.sources if other != name],
+    )
     return outcome

@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     packages_bytes: int = Field(
         default=10 << 30, ge=1 << 20, description="Kept of installed packages; those used least recently go first."
     )
+    arguments_bytes: int = Field(
+        default=8192, ge=0, description="Kept of a call's arguments, to replay it when its action is replaced; 0: none."
+    )
     require_approval: bool = Field(default=False, description="Nothing becomes active before a person approves it.")
     model: str = Field(
         default="sentence-transformers/all-MiniLM-L6-v2",

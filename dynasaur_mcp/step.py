@@ -35,8 +35,10 @@ async def run_step(
         SessionsFull, RequirementsInvalid, ActionInvalid: nothing was run.
         SandboxError: nothing could be run.
     """
-    used = follow_uses(store.get, await _find_used(code), pool.limits.network)
+    imported = await _find_used(code)
+    used = follow_uses(store.get, imported, pool.limits.network)
     needs = {**used.needs, "": (*requirements, *read_step(code))}
+    session_id = pool.identify(principal, session)
     async with pool.session(principal, session) as opened:
         with naming_who_needs(needs):
             outcome = await opened.run(
@@ -46,6 +48,9 @@ async def run_step(
                 timeout_seconds=timeout_seconds,
                 on_output=on_output,
             )
+    if used.entries and outcome.succeeded:
+        versions = {entry.name: entry.version for entry in used.entries if entry.name in imported}
+        store.record_imports(versions, session=session_id, uses=used.sources.keys() - versions.keys())
     return replace(outcome, notes=(*outcome.notes, *used.missing.values())) if used.missing else outcome
 
 

@@ -26,6 +26,12 @@ NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 """What an action (and a session) may be called, as a full match."""
 
 
+RECENT_CALLS = 10
+"""Of an action's current version, remembered one by one."""
+ENOUGH_CALLS = 5
+"""Recent calls from which on an action may be said to fail."""
+
+
 class Status(StrEnum):
     """Where an action is in its life."""
 
@@ -156,6 +162,19 @@ class Entry:
     calls: int = 0
     """Recorded calls of any version."""
     successes: int = 0
+    recent: str = ""
+    """How the last calls of this version ended, while it is current: `1` returned, `0` not; newest last."""
+    used_at: datetime | None = None
+    """UTC, of the last call or import of any version, also by way of another action."""
+
+    @property
+    def recent_failures(self) -> int:
+        return self.recent.count("0")
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether most of its recent calls failed, and these are enough to say so."""
+        return len(self.recent) >= ENOUGH_CALLS and self.recent_failures * 2 > len(self.recent)
 
     @property
     def name(self) -> str:

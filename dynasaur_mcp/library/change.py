@@ -71,7 +71,8 @@ class Change:
 
     def set_version(self, name: str, version: int) -> None:
         """Which version is current; 0: none."""
-        query = "INSERT INTO actions (name, version) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET version = ?2"
+        query = """INSERT INTO actions (name, version) VALUES (?1, ?2)
+            ON CONFLICT DO UPDATE SET version = ?2, recent = ''"""
         self.connection.execute(query, (name, version))
         self.names.add(name)
 
@@ -173,7 +174,8 @@ def decide_status(tests: Tests, require_approval: bool = False) -> Status:
 
 
 def read_row(row: tuple[JSON, ...]) -> Entry:
-    name, version, status, pinned, author, defined_at, tests, schemas, details, sha256, source, calls, successes = row
+    name, version, status, pinned, author, defined_at, tests, schemas, details, sha256, source, *used = row
+    calls, successes, recent, used_at = used
     return Entry(
         action=_read_details(name, source, sha256, json.loads(details)),
         version=version,
@@ -185,6 +187,8 @@ def read_row(row: tuple[JSON, ...]) -> Entry:
         schemas=_read_schemas(schemas),
         calls=calls,
         successes=successes,
+        recent=recent,
+        used_at=datetime.fromisoformat(used_at) if used_at else None,
     )
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from dynasaur_mcp.errors import LibraryError
 
 LEDGER_FILE = ".ledger.sqlite3"
-SCHEMA_VERSION = 1
 
-_SCHEMA = """
+_SCHEMAS = (
+    """
 CREATE TABLE state (revision INTEGER NOT NULL);
 INSERT INTO state VALUES (0);
 -- version is the current one, 0 while the action has no good file; revision is that of its last change.
@@ -35,7 +35,27 @@ CREATE TABLE files (file TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, size INTEG
 CREATE TABLE calls (
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, principal TEXT NOT NULL,
     ending TEXT NOT NULL, seconds REAL NOT NULL);
-"""
+""",
+    """
+-- recent: how the last calls of the current version ended, 1 returned and 0 not, newest last. used_at: the last call of
+-- it or of an action that uses it, or step that imports it; empty for never.
+ALTER TABLE actions ADD COLUMN recent TEXT NOT NULL DEFAULT '';
+ALTER TABLE actions ADD COLUMN used_at TEXT NOT NULL DEFAULT '';
+UPDATE actions SET used_at = last.at FROM (SELECT name, max(at) AS at FROM calls GROUP BY name) AS last
+    WHERE last.name = actions.name;
+-- session: an id that begins with the time when the session did; empty where it is not known.
+ALTER TABLE calls ADD COLUMN session TEXT NOT NULL DEFAULT '';
+-- Steps that imported it and succeeded.
+CREATE TABLE imports (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, session TEXT NOT NULL);
+-- Of its last distinct calls that returned, to be made again when it is replaced.
+CREATE TABLE arguments (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, arguments TEXT NOT NULL, UNIQUE (name, arguments));
+""",
+)
+"""What makes each version of the schema from the one before."""
+
+SCHEMA_VERSION = len(_SCHEMAS)
 
 
 _log = logging.getLogger(__name__)
@@ -70,9 +90,10 @@ def _prepare(connection: sqlite3.Connection) -> None:
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found > SCHEMA_VERSION:
         raise LibraryError("The library was written by a newer dynasaur-mcp. Upgrade this one.")
-    if found < SCHEMA_VERSION:
-        for statement in _SCHEMA.split(";\n"):
+    for schema in _SCHEMAS[found:]:
+        for statement in schema.split(";\n"):
             connection.execute(statement)
+    if found < SCHEMA_VERSION:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

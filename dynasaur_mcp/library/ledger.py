@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +19,28 @@ from pathlib import Path
 from dynasaur_mcp.errors import LibraryError
 from dynasaur_mcp.library.change import Change, Stat, read_row
 from dynasaur_mcp.library.database import LEDGER_FILE, open_for_writing, open_in_memory, set_aside
-from dynasaur_mcp.types import Action, Broken, Ending, Entry, LibraryChanged, Problem, Status
+from dynasaur_mcp.types import RECENT_CALLS, Action, Broken, Ending, Entry, LibraryChanged, Problem, Status
+
+KEPT_ARGUMENTS = 20
+"""Of each action: those of its last distinct calls."""
 
 _ENTRIES = """
 SELECT a.name, v.version, v.status, a.pinned, v.author, v.defined_at, v.tests, v.schemas, v.details, v.sha256,
-    s.source, a.calls, a.successes
+    s.source, a.calls, a.successes, CASE a.version WHEN v.version THEN a.recent ELSE '' END, a.used_at
 FROM actions a JOIN versions v ON v.name = a.name JOIN sources s ON s.sha256 = v.sha256
 """
+_COUNT_CALL = f"""
+UPDATE actions SET calls = calls + 1, successes = successes + ?1,
+    recent = CASE version WHEN ?2 THEN substr(recent || ?3, -{RECENT_CALLS}) ELSE recent END
+WHERE name = ?4
+"""
+_FORGET_ARGUMENTS = """
+DELETE FROM arguments WHERE name = ?1
+    AND id <= (SELECT id FROM arguments WHERE name = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)
+"""
+
+Execute = Callable[[str, tuple[object, ...]], object]
+"""As of a connection."""
 
 
 class Ledger:
@@ -34,8 +49,9 @@ class Ledger:
     One that cannot be written is read into memory and goes on there; one that is damaged is set aside and made anew.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keeps_arguments: bool = True) -> None:
         self._path = folder / LEDGER_FILE
+        self._keeps_arguments = keeps_arguments
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.RLock()
         self._cache: dict[str, Entry] = {}
@@ -157,24 +173,72 @@ class Ledger:
             rows = connection.execute("SELECT file, problems FROM files WHERE problems IS NOT NULL ORDER BY file")
             return [Broken(file, tuple(Problem(*values) for values in json.loads(text))) for file, text in rows]
 
-    def add_call(self, name: str, version: int, principal: str, ending: Ending, seconds: float) -> None:
-        now = datetime.now(UTC).isoformat()
-        succeeded = int(ending is Ending.RETURNED)
+    def add_call(
+        self,
+        name: str,
+        version: int,
+        *,
+        principal: str,
+        session: str,
+        ending: Ending,
+        seconds: float,
+        arguments: str | None,
+        uses: Iterable[str],
+    ) -> None:
+        """
+        Args:
+            arguments: As JSON, of a call that can be made again; None: they are not kept.
+            uses: Names of the actions that were used by way of it.
+        """
+        now = datetime.now(UTC)
+        succeeded = ending is Ending.RETURNED
+        with self._counting() as execute:
+            row = (now.isoformat(), name, version, principal, ending, seconds, session)
+            execute("INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
+            execute(_COUNT_CALL, (succeeded, version, str(int(succeeded)), name))
+            if arguments is not None:
+                execute("INSERT OR REPLACE INTO arguments VALUES (NULL, ?, ?)", (name, arguments))
+                execute(_FORGET_ARGUMENTS, (name, KEPT_ARGUMENTS))
+            self._note_use(execute, now, [name, *uses])
+            if entry := self._cache.get(name):
+                recent = f"{entry.recent}{succeeded:d}"[-RECENT_CALLS:] if entry.version == version else entry.recent
+                self._cache[name] = replace(
+                    entry, calls=entry.calls + 1, successes=entry.successes + succeeded, recent=recent
+                )
+
+    def add_imports(self, versions: Mapping[str, int], session: str, uses: Iterable[str]) -> None:
+        """Count a step that imported these actions. `uses` as in `add_call`."""
+        now = datetime.now(UTC)
+        with self._counting() as execute:
+            for name, version in versions.items():
+                row = (now.isoformat(), name, version, session)
+                execute("INSERT INTO imports VALUES (NULL, ?, ?, ?, ?)", row)
+            self._note_use(execute, now, [*versions, *uses])
+
+    @contextlib.contextmanager
+    def _counting(self) -> Iterator[Execute]:
+        """A transaction by hand that changes no action: it need not be on the disk at once."""
         with self.reading() as connection:
-            # One transaction by hand: two statements on their own would be two.
             connection.execute("BEGIN IMMEDIATE")
             try:
-                row = (now, name, version, principal, ending, seconds)
-                connection.execute("INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?)", row)
-                count = "UPDATE actions SET calls = calls + 1, successes = successes + ? WHERE name = ?"
-                connection.execute(count, (succeeded, name))
+                yield connection.execute
                 connection.execute("COMMIT")
             except BaseException:
                 connection.execute("ROLLBACK")
+                self._forget()
                 raise
+
+    def _note_use(self, execute: Execute, now: datetime, names: Iterable[str]) -> None:
+        for name in names:
+            execute("UPDATE actions SET used_at = ? WHERE name = ?", (now.isoformat(), name))
             if entry := self._cache.get(name):
-                counted = replace(entry, calls=entry.calls + 1, successes=entry.successes + succeeded)
-                self._cache[name] = counted
+                self._cache[name] = replace(entry, used_at=now)
+
+    def find_arguments(self, name: str) -> list[str]:
+        """Those kept of its calls, as JSON, newest first."""
+        with self.reading() as connection:
+            rows = connection.execute("SELECT arguments FROM arguments WHERE name = ? ORDER BY id DESC", (name,))
+            return [arguments for (arguments,) in rows]
 
     def close(self) -> None:
         with self._lock:
@@ -196,6 +260,8 @@ class Ledger:
         except sqlite3.DatabaseError:
             set_aside(self._path)
             connection = open_for_writing(self._path)
+        if not self._keeps_arguments:
+            _forget_arguments(connection)
         self._connection = connection
         self._announced = int(connection.execute("SELECT revision FROM state").fetchone()[0])
         return connection
@@ -214,3 +280,11 @@ class Ledger:
             self.close()
             set_aside(self._path)
             raise LibraryError("The library's ledger was damaged and is made anew. Try again.") from error
+
+
+def _forget_arguments(connection: sqlite3.Connection) -> None:
+    """Those kept before they were not wanted: also from the file, where what is deleted stays for a while."""
+    if connection.execute("SELECT 1 FROM arguments").fetchone():
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("DELETE FROM arguments")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

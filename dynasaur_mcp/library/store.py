@@ -11,8 +11,10 @@ A third of this file is the contract, which says each promise once; its one impl
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +22,8 @@ from dynasaur_mcp.errors import ActionBroken, ActionError, ActionExists, ActionN
 from dynasaur_mcp.library import folder as files
 from dynasaur_mcp.library.change import Change, Keeping, decide_status
 from dynasaur_mcp.library.ledger import Ledger
-from dynasaur_mcp.types import Action, Broken, Ending, Entry, LibraryChanged, Schemas, Status, Tests
+from dynasaur_mcp.library.recording import write_arguments
+from dynasaur_mcp.types import JSON, Action, Broken, Ending, Entry, LibraryChanged, Schemas, Status, Tests
 
 NEWEST = 5
 """So many of the newest actions are exposed before the most called ones."""
@@ -122,8 +125,33 @@ class Store(Protocol):
         """
         ...
 
-    def record_call(self, name: str, version: int, *, principal: str, ending: Ending, seconds: float) -> None:
-        """Count a call. Never raises: a call that was made is not undone by its bookkeeping."""
+    def record_call(
+        self,
+        name: str,
+        version: int,
+        *,
+        principal: str,
+        ending: Ending,
+        seconds: float,
+        session: str = "",
+        arguments: Mapping[str, JSON] | None = None,
+        uses: Iterable[str] = (),
+    ) -> None:
+        """Count a call. Never raises: a call that was made is not undone by its bookkeeping.
+
+        Args:
+            session: As `Pool.identify` gives it; empty where it is not known.
+            arguments: Kept if it returned, to be made again; None: it is not to be.
+            uses: The actions that were used by way of it.
+        """
+        ...
+
+    def record_imports(self, versions: Mapping[str, int], *, session: str, uses: Iterable[str] = ()) -> None:
+        """Count a step that imported these actions and succeeded. Never raises. Otherwise as `record_call`."""
+        ...
+
+    def recorded_arguments(self, name: str) -> list[dict[str, JSON]]:
+        """Those of its last distinct calls that returned, newest first; size-capped, and none with secrets."""
         ...
 
     def refresh(self) -> LibraryChanged | None:
@@ -140,15 +168,19 @@ class Store(Protocol):
 class FileStore:
     """A store in a folder; see `Store`. Several processes may use one folder at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, arguments_bytes: int = 8192) -> None:
         """Makes the folder if need be. What is in it is read on first use.
+
+        Args:
+            arguments_bytes: Kept of one call's arguments at most, as JSON; 0: none are, nor those of before.
 
         Raises:
             LibraryError: it cannot be made, or is no folder.
         """
         self._folder = Path(folder).absolute()
         files.open_folder(self._folder)
-        self._known = Ledger(self._folder)
+        self._arguments_bytes = arguments_bytes
+        self._known = Ledger(self._folder, keeps_arguments=arguments_bytes > 0)
         self._looked = False
 
     @property
@@ -297,11 +329,41 @@ class FileStore:
             change.forget_file(f"{name}.py")
             change.lose(name)
 
-    def record_call(self, name: str, version: int, *, principal: str, ending: Ending, seconds: float) -> None:
+    def record_call(
+        self,
+        name: str,
+        version: int,
+        *,
+        principal: str,
+        ending: Ending,
+        seconds: float,
+        session: str = "",
+        arguments: Mapping[str, JSON] | None = None,
+        uses: Iterable[str] = (),
+    ) -> None:
+        is_kept = arguments is not None and ending is Ending.RETURNED
         try:
-            self._ledger.add_call(name, version, principal, ending, seconds)
+            self._ledger.add_call(
+                name,
+                version,
+                principal=principal,
+                session=session,
+                ending=ending,
+                seconds=seconds,
+                arguments=write_arguments(arguments or {}, self._arguments_bytes) if is_kept else None,
+                uses=uses,
+            )
         except LibraryError as error:
             _log.warning("a call of %s was not counted: %s", name, error)
+
+    def record_imports(self, versions: Mapping[str, int], *, session: str, uses: Iterable[str] = ()) -> None:
+        try:
+            self._ledger.add_imports(versions, session, uses)
+        except LibraryError as error:
+            _log.warning("the import of %s was not counted: %s", ", ".join(versions), error)
+
+    def recorded_arguments(self, name: str) -> list[dict[str, JSON]]:
+        return [json.loads(text) for text in self._ledger.find_arguments(name)]
 
     def refresh(self) -> LibraryChanged | None:
         self._look()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import anyio
 from anyio.abc import TaskGroup
@@ -76,6 +78,7 @@ class Pool:
         self._warm: list[Session] = []
         self._starting = 0
         self._ends: dict[tuple[str, str], str] = {}
+        self._ids: dict[tuple[str, str], str] = {}
 
     @contextlib.asynccontextmanager
     async def session(
@@ -145,6 +148,17 @@ class Pool:
             self._note_end((principal, name), "was closed")
             await session.close()
 
+    def identify(self, principal: str, name: str) -> str:
+        """Which session of that name it is, open or about to be: an id that begins with the time when it began.
+
+        No other session of any server has it. One that had to begin anew for want of its worker keeps it: to whoever
+        works there it is the same one.
+        """
+        key = (principal, name)
+        if key not in self._ids:
+            self._ids[key] = f"{datetime.now(UTC).isoformat()}/{secrets.token_hex(4)}"
+        return self._ids[key]
+
     async def held(self) -> list[Held]:
         """All open sessions, of all principals."""
         found = []
@@ -171,6 +185,7 @@ class Pool:
 
     def _lend(self, session: Session, key: tuple[str, str], place: _Place) -> None:
         session.principal, session.name = key
+        self.identify(*key)
         session.news = (self._ends.pop(key),) if key in self._ends else ()
         place.session = session
 
@@ -182,6 +197,8 @@ class Pool:
 
     def _note_end(self, key: tuple[str, str], why: str) -> None:
         """For whoever opens a session of that name next, and may think it is the old one."""
+        if why is not _LOST:
+            self._ids.pop(key, None)
         self._ends[key] = f"This is a new session {key[1]!r}: the one before {why}, its variables and files are gone."
         if len(self._ends) > _REMEMBERED_ENDS:
             self._ends.pop(next(iter(self._ends)))
