@@ -14,6 +14,7 @@ import anyio
 from dynasaur_mcp.control import Control
 from dynasaur_mcp.errors import DynasaurError, SandboxUnavailable
 from dynasaur_mcp.follow import Follower
+from dynasaur_mcp.library.documents import INDEX_FILE
 from dynasaur_mcp.library.embedding import Embedder
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import FileStore, Store
@@ -61,7 +62,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
         presence = Presence(settings.cache / "servers")
         with (
             contextlib.closing(presence),
-            contextlib.closing(Index(store, settings.library / ".index.sqlite3", embedder)) as index,
+            contextlib.closing(Index(store, settings.library / INDEX_FILE, embedder)) as index,
         ):
             async with (
                 open_pool(

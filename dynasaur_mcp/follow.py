@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -11,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 from dynasaur_mcp.check import check_kept
-from dynasaur_mcp.errors import ActionNotFound, DynasaurError
+from dynasaur_mcp.errors import ActionNotFound, DynasaurError, SandboxUnavailable
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.uses import follow_uses
@@ -22,7 +24,9 @@ from dynasaur_mcp.types import Broken, Entry, LibraryChanged, Status
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-"""Between two looks at the folder."""
+"""Between two looks at the folder, and at what other servers did."""
+LOOK_SHARE = 0.05
+"""Of the time goes into looking at most: a folder of a hundred thousand files takes half a second."""
 AGAIN_SECONDS = 30.0
 """Between two tries to check one version where no sandbox can be started."""
 
@@ -38,26 +42,73 @@ class Follower:
     changed: Changed
     _again_at: dict[object, float] = field(default_factory=dict)
     """Of each version tried: when to try it again."""
+    _checked_revision: int = -1
+    _no_sandbox_until: float = 0.0
     _broken: list[Broken] = field(default_factory=list)
     _said: set[str] = field(default_factory=set)
 
     async def follow(self) -> NoReturn:
-        while True:
-            await self.look()
-            await anyio.sleep(LOOK_SECONDS)
+        async with anyio.create_task_group() as tasks:
+            # Side by side: neither many new files nor many checks hold up the news of other servers.
+            for do in (self._look, self._tell, self._check_all):
+                tasks.start_soon(self._repeat, do)
+        raise AssertionError("follows until it is cancelled")
 
     async def look(self) -> None:
-        """One look. What goes wrong is logged once, however often it does."""
+        """Everything once."""
+        for do in (self._look, self._tell, self._check_all):
+            await self._try(do)
+
+    async def _repeat(self, do: Callable[[], Awaitable[None]]) -> NoReturn:
+        while True:
+            began = anyio.current_time()
+            await self._try(do)
+            took = anyio.current_time() - began
+            await anyio.sleep(max(LOOK_SECONDS, took / LOOK_SHARE) if do == self._look else LOOK_SECONDS)
+
+    async def _try(self, do: Callable[[], Awaitable[None]]) -> None:
+        """What goes wrong is logged once, however often it does."""
         try:
-            if change := await anyio.to_thread.run_sync(self.store.refresh):
-                await tell_change(change, self.index, self.changed)
-            await anyio.to_thread.run_sync(self._name_broken)
-            for entry in await anyio.to_thread.run_sync(self.store.unchecked):
-                await self._check(entry)
+            await do()
         except DynasaurError as error:
             if str(error) not in self._said:
                 logger.warning("%s", error)
             self._said.add(str(error))
+
+    async def _look(self) -> None:
+        await anyio.to_thread.run_sync(self.store.look)
+        await anyio.to_thread.run_sync(self._name_broken)
+
+    async def _tell(self) -> None:
+        if change := await anyio.to_thread.run_sync(self.store.news):
+            await tell_change(change, self.index, self.changed)
+
+    async def _check_all(self) -> None:
+        """Those without schemas, again only when something has changed. Clients are told every so often."""
+        revision = self.store.revision
+        if revision == self._checked_revision or anyio.current_time() < self._no_sandbox_until:
+            return
+        checked: list[str] = []
+        tell_at = anyio.current_time() + LOOK_SECONDS
+        try:
+            for name in await anyio.to_thread.run_sync(self.store.unchecked):
+                with contextlib.suppress(ActionNotFound):  # it is gone meanwhile
+                    if await self._check(self.store.get(name)):
+                        checked.append(name)
+                if checked and anyio.current_time() >= tell_at:
+                    await self._tell_checked(checked)
+                    tell_at = anyio.current_time() + LOOK_SECONDS
+            self._checked_revision = revision
+        except SandboxUnavailable:
+            self._no_sandbox_until = anyio.current_time() + AGAIN_SECONDS
+            raise
+        finally:
+            if checked:
+                await self._tell_checked(checked)
+
+    async def _tell_checked(self, names: list[str]) -> None:
+        await tell_change(LibraryChanged(self.store.revision, tuple(names)), self.index, self.changed)
+        names.clear()
 
     def _name_broken(self) -> None:
         broken = self.store.broken()
@@ -67,20 +118,17 @@ class Follower:
                 logger.warning("%s in the library is left alone, it is no action: %s", each.file, problems)
         self._broken = broken
 
-    async def _check(self, entry: Entry) -> None:
+    async def _check(self, entry: Entry) -> bool:
+        """Whether anything came of it. Once, and again when what it uses has changed: it may have come after it."""
         used = follow_uses(self.store.get, entry.action.uses).entries
-        # Once, and again when what it uses has changed: it may have come after it.
         attempt = (entry.name, entry.version, frozenset((other.name, other.version) for other in used))
-        if anyio.current_time() < self._again_at.get(attempt, 0.0):
-            return
+        if entry.schemas or anyio.current_time() < self._again_at.get(attempt, 0.0):
+            return False
         # Before the check, which may fail: the next look is for the others.
         self._again_at[attempt] = anyio.current_time() + AGAIN_SECONDS
-        try:
-            checked = await check_kept(entry, store=self.store, pool=self.pool, require_approval=self.require_approval)
-        except ActionNotFound:
-            return
+        checked = await check_kept(entry, store=self.store, pool=self.pool, require_approval=self.require_approval)
         self._again_at[attempt] = math.inf
         if checked.status is Status.DRAFT:
             for failure in checked.tests.failures:
                 logger.warning("%s.py in the library: %s", entry.name, failure.strip().splitlines()[0])
-        await tell_change(LibraryChanged(self.store.revision, (entry.name,)), self.index, self.changed)
+        return True

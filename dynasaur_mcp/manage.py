@@ -121,7 +121,7 @@ async def _delete(entry: Entry, store: Store) -> str:
 
 
 def _warn(entry: Entry, store: Store) -> str:
-    users = [other.name for other in store.entries() if entry.name in other.action.uses]
+    users = store.users(entry.name)
     return f" These use it and will fail now: {', '.join(users)}." if users else ""
 
 

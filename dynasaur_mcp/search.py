@@ -36,8 +36,7 @@ def search_actions(query: str, *, index: Index, store: Store, limit: int = 5) ->
     used = index.uses
     matches, total = index.find(query, limit)
     named = _put_named_first(query.strip(), matches, store)
-    searched = sum(entry.status is not Status.DISABLED for entry in store.entries())
-    return Found(tuple(named[:limit]), max(total, len(named)), searched, used)
+    return Found(tuple(named[:limit]), max(total, len(named)), index.size, used)
 
 
 def _put_named_first(name: str, matches: list[Match], store: Store) -> list[Match]:

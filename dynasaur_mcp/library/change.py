@@ -111,6 +111,8 @@ class Change:
         now = datetime.now(UTC).isoformat()
         what = (action.name, version, action.sha256, _write_details(action), now)
         execute(f"INSERT INTO versions ({_WHAT}, {_KEEPING}) VALUES ({_marks(9)})", (*what, *keeping.write()))
+        uses = [(used, action.name, version) for used in action.uses]
+        self.connection.executemany("INSERT INTO uses VALUES (?, ?, ?)", uses)
         self.set_version(action.name, version)
 
     def note_intent(self, action: Action, keeping: Keeping) -> None:

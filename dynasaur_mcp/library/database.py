@@ -52,11 +52,26 @@ CREATE TABLE imports (
 CREATE TABLE arguments (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL, arguments TEXT NOT NULL, UNIQUE (name, arguments));
 """,
+    """
+-- id: no other ledger has it; revisions mean nothing to whoever knows another one.
+ALTER TABLE state ADD COLUMN id TEXT NOT NULL DEFAULT '';
+UPDATE state SET id = hex(randomblob(8));
+-- Actions that a version imports.
+CREATE TABLE uses (used TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (used, name, version))
+    WITHOUT ROWID;
+INSERT INTO uses SELECT DISTINCT used.value, v.name, v.version FROM versions v, json_each(v.details, '$.uses') AS used;
+-- No question that is asked again and again goes through all actions.
+CREATE INDEX changed ON actions (revision, name);
+CREATE INDEX called ON actions (calls DESC, name);
+CREATE INDEX pinned ON actions (name) WHERE pinned;
+CREATE INDEX newest ON versions (defined_at DESC, name) WHERE status = 'active' AND schemas IS NOT NULL;
+CREATE INDEX unchecked ON versions (name) WHERE schemas IS NULL;
+CREATE INDEX broken ON files (file) WHERE problems IS NOT NULL;
+""",
 )
 """What makes each version of the schema from the one before."""
 
 SCHEMA_VERSION = len(_SCHEMAS)
-
 
 _log = logging.getLogger(__name__)
 

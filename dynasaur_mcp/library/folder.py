@@ -45,7 +45,7 @@ def open_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        os.listdir(folder)
+        os.scandir(folder).close()
     except OSError as error:
         raise LibraryError(f"The library folder {str(folder)!r} cannot be used: {error.strerror}.") from error
     path = folder / "__init__.py"
@@ -85,11 +85,16 @@ def _remove_stale(entry: os.DirEntry[str]) -> None:
 
 
 def stat_file(path: Path) -> Stat | None:
-    """None where there is no such file."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
+    """None where there is no such file.
+
+    Raises:
+        LibraryError: that cannot be told.
+    """
+    with explained():
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return None
     return (status.st_mtime_ns, status.st_size)
 
 

@@ -1,11 +1,8 @@
 """What makes actions findable: words by SQLite's FTS5, and vectors once an embedder is ready.
 
-All of it can be thrown away: it is made again from the store, and brought in step with it before each search. The words
-of a query weigh as much as its meaning: neither alone finds as much on both kinds of requests, short paraphrased ones
-and long ones with many parts.
-
-Words, vectors and the file they share are one thing here: all are brought in step under one lock, and a damaged file
-is noticed wherever it is used.
+All of it can be thrown away: it is made again from the store, and follows it change by change before each search. The
+words of a query weigh as much as its meaning: neither alone finds as much on both kinds of requests, short paraphrased
+ones and long ones with many parts.
 """
 
 from __future__ import annotations
@@ -15,13 +12,15 @@ import hashlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from dynasaur_mcp.errors import ActionNotFound, DynasaurError, LibraryError
-from dynasaur_mcp.library.database import use_wal
-from dynasaur_mcp.library.embedding import Embedder, Vectors
+from dynasaur_mcp.errors import ActionNotFound, DynasaurError
+from dynasaur_mcp.library.documents import DamagedError, Documents, add_document, match_words, remove_document
+from dynasaur_mcp.library.embedding import Embedder
 from dynasaur_mcp.library.store import Store
+from dynasaur_mcp.library.vectors import Vectors, pack_vector
 from dynasaur_mcp.library.words import quote_words, read_query, split_name
 from dynasaur_mcp.types import Action, Entry, Match, Status
 
@@ -34,18 +33,15 @@ MIN_COSINE = 0.3
 MIN_SHARE = 0.3
 """Matches that score less than this share of the best one are noise."""
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE documents (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL);
-CREATE VIRTUAL TABLE words USING fts5(
-    name, tags, parameters, docstring, examples, tokenize = "porter unicode61 remove_diacritics 2");
-CREATE TABLE vectors (key TEXT PRIMARY KEY, vector BLOB NOT NULL);
-"""
+CANDIDATES = 500
+"""So many of the best by words, and of the nearest by meaning, are ranked together."""
 
-_WEIGHTS = (3.0, 2.0, 0.5, 1.5, 0.5)
-"""Of a word in the name, tags, parameters, docstring, examples."""
+_SYNC_BATCH = 200
+"""Changes taken in at once. A search waits for no more than these; the rest follows behind it."""
 
-_BATCH = 16
+_PAUSE_SECONDS = 0.002
+_EMBED_BATCH = 16
+_PAGE = 2048
 _log = logging.getLogger(__name__)
 
 
@@ -58,18 +54,20 @@ class Index:
             path: Its database file, made on first use; None, or one that cannot be written: in memory.
         """
         self._store = store
-        self._path = path
+        self._documents = Documents(path)
         self._embedder = embedder
-        self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
-        self._revision = -1
+        self._seen = (-1, 0)
+        """The store's revision and the file's life that all was taken in of."""
         self._vectors: Vectors | None = None
-        self._embedding = threading.Lock()
+        self._vectors_life = 0
+        self._last_id = 0
+        self._following = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._names: frozenset[str] = frozenset()
         self._closed = False
+        self.size = 0
+        """Actions that can be found."""
         if embedder is not None:
-            embedder.when_ready(self._start_embedding)
+            embedder.when_ready(self._follow_behind)
 
     @property
     def uses(self) -> str:
@@ -77,8 +75,9 @@ class Index:
         return WORDS_ONLY if self._vectors is None else WORDS_AND_MEANING
 
     def update(self) -> None:
-        """Take in what has changed. All actions are compared: that costs a millisecond and misses nothing."""
-        self._sync()
+        """Take in all that has changed."""
+        self._catch_up()
+        self._follow_behind()
 
     def settle(self, seconds: float) -> bool:
         """Wait until meaning is up to date, or cannot be; whether searches go by it now."""
@@ -93,26 +92,30 @@ class Index:
         return self.find(query, limit)[0]
 
     def find(self, query: str, limit: int) -> tuple[list[Match], int]:
-        """The best matches, and how many there are in all."""
+        """The best matches, and how many there are among the candidates."""
         try:
             return self._find(query, limit)
-        except _DamagedError:
+        except DamagedError:
             return self._find(query, limit)
 
     def _find(self, query: str, limit: int) -> tuple[list[Match], int]:
         tokens = read_query(query)
-        self._sync()
-        words = self._match_words(tokens)
-        meanings = self._match_meaning(query)
-        ranked = _fuse(words, meanings)
-        # A score also says how well the best one fits: 1 only if it has every word of the query, or the same meaning.
-        best = max(words, key=words.__getitem__, default=None)
-        shared = len(self._explain(tokens, best)) / len(tokens) if best else 0.0
+        before = self._seen
+        if not self._sync() or self._seen != before:
+            self._follow_behind()
+        vector = self._embed_query(query)
+        with self._documents.using() as connection:
+            words, meanings = self._match(connection, tokens, vector)
+            ranked = _fuse(words, meanings)
+            # A score also says how well the best one fits: 1 only if it has every word of the query, or the same
+            # meaning.
+            best = max(words, key=words.__getitem__, default=None)
+            shared = len(_explain(connection, tokens, best)) / len(tokens) if best else 0.0
+            shown = [(name, score, _explain(connection, tokens, name)) for name, score in ranked[:limit]]
         scale = max(shared, *meanings.values(), 0.0)
         matches: list[Match] = []
-        for name, score in ranked[:limit]:
+        for name, score, why in shown:
             with contextlib.suppress(ActionNotFound):
-                why = self._explain(tokens, name) if name in words else ()
                 meant = ("meaning",) if meanings.get(name, 0.0) >= MIN_COSINE else ()
                 matches.append(Match(self._store.get(name), min(scale * score, 1.0), (*why, *meant)))
         return matches, len(ranked)
@@ -120,189 +123,143 @@ class Index:
     def close(self) -> None:
         """Close it before its store. Waits for the batch that is being embedded."""
         self._closed = True
-        with self._embedding, self._lock:
-            self._disconnect()
+        with self._following:
+            self._documents.close()
 
-    def _disconnect(self) -> None:
-        if self._connection:
-            self._connection.close()
-        self._connection = None
-        self._revision = -1
+    def _embed_query(self, query: str) -> bytes | None:
+        if self._vectors is None or self._embedder is None or not query.strip():
+            return None
+        return self._embedder.embed([query[:2000]])[0]
 
-    def _match_words(self, tokens: Sequence[str]) -> dict[str, float]:
-        """Names -> BM25 relative to the best."""
-        if not tokens:
-            return {}
-        weights = ", ".join(map(str, _WEIGHTS))
-        query = f"""SELECT d.name, -bm25(words, {weights}) AS score FROM words JOIN documents d ON d.id = words.rowid
-            WHERE words MATCH ? ORDER BY score DESC, d.name"""
-        with self._using() as connection:
-            rows = connection.execute(query, (quote_words(tokens),)).fetchall()
+    def _match(
+        self, connection: sqlite3.Connection, tokens: Sequence[str], vector: bytes | None
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Names -> BM25 relative to the best, and names -> cosine, of all candidates."""
+        scores = match_words(connection, tokens, self.size)
         # FTS5 gives a word that is in most documents a score of next to nothing, never less than nothing.
-        best = max((score for _, score in rows), default=0.0) or 1.0
-        return {name: max(score / best, 0.0) for name, score in rows}
-
-    def _match_meaning(self, query: str) -> dict[str, float]:
-        """Names -> cosine; empty as long as there is no model."""
+        best = max(scores.values(), default=0.0) or 1.0
+        top = sorted(scores, key=scores.__getitem__, reverse=True)[:CANDIDATES]
         vectors = self._vectors
-        if vectors is None or self._embedder is None or not query.strip():
-            return {}
-        cosines = vectors.compare(self._embedder.embed([query[:2000]])[0])
-        return {name: cosine for name, cosine in cosines.items() if name in self._names}
+        cosines = vectors.find_nearest(vector, CANDIDATES, top) if vectors and vector else {}
+        names = _find_names(connection, {*top, *cosines})
+        words = {names[id_]: max(scores[id_] / best, 0.0) for id_ in {*top, *cosines} & scores.keys() if id_ in names}
+        return words, {names[id_]: cosine for id_, cosine in cosines.items() if id_ in names}
 
-    def _explain(self, tokens: Sequence[str], name: str) -> tuple[str, ...]:
-        query = "SELECT 1 FROM words JOIN documents d ON d.id = words.rowid WHERE words MATCH ? AND d.name = ?"
-        with self._using() as connection:
-            return tuple(
-                token for token in tokens if connection.execute(query, (quote_words([token]), name)).fetchone()
-            )
+    def _catch_up(self) -> None:
+        while not self._sync():
+            # A lock that is taken again at once is had by nobody else.
+            time.sleep(_PAUSE_SECONDS)
 
-    def _sync(self) -> None:
-        """Bring the words in step with the store, and let the vectors follow."""
+    def _sync(self) -> bool:
+        """Bring the words in step with the store, a batch at a time; whether that is all."""
         revision = self._store.revision
-        if revision == self._revision:
+        if (revision, self._documents.life) == self._seen:
+            return True
+        with self._documents.changing() as connection:
+            ledger, *mark = connection.execute("SELECT ledger, revision, name FROM state").fetchone()
+            if ledger != self._store.identity:
+                connection.execute("DELETE FROM documents")
+                connection.execute("DELETE FROM words")
+                connection.execute("UPDATE state SET ledger = ?", (self._store.identity,))
+                mark = [0, ""]
+            changed = self._store.changed_after((mark[0], mark[1]), _SYNC_BATCH)
+            for _, name in changed:
+                self._take_in(connection, name)
+            if changed:
+                connection.execute("UPDATE state SET revision = ?, name = ?", changed[-1])
+            (self.size,) = connection.execute("SELECT count(*) FROM documents").fetchone()
+        if len(changed) == _SYNC_BATCH:
+            return False
+        self._seen = (revision, self._documents.life)
+        return True
+
+    def _take_in(self, connection: sqlite3.Connection, name: str) -> None:
+        entry = self._find_entry(name)
+        known = connection.execute("SELECT id, sha256 FROM documents WHERE name = ?", (name,)).fetchone()
+        if known and entry and known[1] == entry.action.sha256:
             return
-        wanted = {entry.name: entry for entry in self._store.entries() if entry.status is not Status.DISABLED}
-        with self._using() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            rows = connection.execute("SELECT name, sha256, id FROM documents").fetchall()
-            stale = {id_ for name, sha256, id_ in rows if name not in wanted or wanted[name].action.sha256 != sha256}
-            known = {name for name, _, id_ in rows if id_ not in stale}
-            connection.executemany("DELETE FROM documents WHERE id = ?", [(id_,) for id_ in stale])
-            connection.executemany("DELETE FROM words WHERE rowid = ?", [(id_,) for id_ in stale])
-            new = [entry for name, entry in wanted.items() if name not in known]
-            for entry in new:
-                self._add(connection, entry)
-            connection.execute("COMMIT")
-            self._revision = revision
-            self._names = frozenset(wanted)
-        if self._embedder is not None and self._embedder.ready and (stale or new):
-            self._start_embedding()
+        if known:
+            remove_document(connection, known[0])
+        if entry:
+            action = entry.action
+            add_document(connection, name, action.sha256, _hash_text(_write_text(action)), _write_words(action))
 
-    def _add(self, connection: sqlite3.Connection, entry: Entry) -> None:
-        query = "INSERT INTO documents (name, sha256) VALUES (?, ?) RETURNING id"
-        (id_,) = connection.execute(query, (entry.name, entry.action.sha256)).fetchone()
-        action = entry.action
-        parameters = " ".join(f"{split_name(each.name)} {each.description}" for each in action.parameters)
-        texts = (
-            split_name(action.name),
-            " ".join(action.tags),
-            parameters,
-            action.docstring,
-            " ".join(action.examples),
-        )
-        columns = "rowid, name, tags, parameters, docstring, examples"
-        connection.execute(f"INSERT INTO words ({columns}) VALUES (?, ?, ?, ?, ?, ?)", (id_, *texts))
+    def _find_entry(self, name: str) -> Entry | None:
+        with contextlib.suppress(ActionNotFound):
+            entry = self._store.get(name)
+            return None if entry.status is Status.DISABLED else entry
+        return None
 
-    def _start_embedding(self) -> None:
-        self._thread = threading.Thread(target=self._embed_documents, name="embedding", daemon=True)
+    def _follow_behind(self) -> None:
+        self._thread = threading.Thread(target=self._follow, name="index", daemon=True)
         self._thread.start()
 
-    def _embed_documents(self) -> None:
-        """Give every document its vector, those of unchanged texts from the last time. Runs in a thread of its own."""
-        embedder = self._embedder
-        if embedder is None:
-            return
-        with self._embedding:
+    def _follow(self) -> None:
+        """Take in what a search did not wait for, then the vectors. Runs in a thread of its own."""
+        with self._following:
             try:
                 if not self._closed:
-                    self._vectors = self._make_vectors(embedder)
+                    self._catch_up()
+                if self._embedder is not None and self._embedder.ready:
+                    self._follow_vectors(self._embedder)
             except DynasaurError as error:
+                if not self._closed:
+                    _log.warning("the search index is behind for now: %s", error)
+
+    def _follow_vectors(self, embedder: Embedder) -> None:
+        if self._vectors is None or self._is_stale(self._vectors):
+            with self._documents.changing() as connection:
+                connection.execute("DELETE FROM vectors WHERE key NOT IN (SELECT key FROM documents)")
+            self._last_id, self._vectors_life = 0, self._documents.life
+            vectors = Vectors()
+        else:
+            vectors = self._vectors
+        while not self._closed and (page := self._load_page(embedder.model)):
+            missing = [name for _, name, vector in page if vector is None]
+            made: dict[str, bytes] = {}
+            for start in range(0, len(missing), _EMBED_BATCH):
                 if self._closed:
                     return
-                _log.warning("search goes by words alone for now: %s", error)
+                made |= self._embed(embedder, missing[start : start + _EMBED_BATCH])
+            found = {id_: vector or made.get(name) for id_, name, vector in page}
+            vectors.append({id_: vector for id_, vector in found.items() if vector})
+            self._last_id = max(found)
+        # Not before it has all the first time: search by a part of the library would prefer that part.
+        self._vectors = vectors
 
-    def _make_vectors(self, embedder: Embedder) -> Vectors | None:
-        entries = [entry for entry in self._store.entries() if entry.status is not Status.DISABLED]
+    def _is_stale(self, vectors: Vectors) -> bool:
+        """What was replaced or removed stays in memory until it is too much."""
+        return self._vectors_life != self._documents.life or len(vectors) > 2 * self.size + _PAGE
+
+    def _load_page(self, model: str) -> list[tuple[int, str, bytes | None]]:
+        """The next documents: id, name, and the vector if its text had one before."""
+        query = """SELECT d.id, d.name, v.vector FROM documents d LEFT JOIN vectors v ON v.key = d.key AND v.model = ?
+            WHERE d.id > ? ORDER BY d.id LIMIT ?"""
+        with self._documents.using() as connection:
+            return connection.execute(query, (model, self._last_id, _PAGE)).fetchall()
+
+    def _embed(self, embedder: Embedder, names: Sequence[str]) -> dict[str, bytes]:
+        """Vectors by name, kept by their text: a document whose action has changed meanwhile has a successor."""
+        entries = [entry for entry in map(self._find_entry, names) if entry]
         texts = {entry.name: _write_text(entry.action) for entry in entries}
-        keys = {name: _hash_text(embedder.model, text) for name, text in texts.items()}
-        kept = self._load_vectors()
-        stale = kept.keys() - set(keys.values())
-        missing = [name for name, key in keys.items() if key not in kept]
-        for start in range(0, len(missing), _BATCH):
-            batch = missing[start : start + _BATCH]
-            kept |= zip((keys[name] for name in batch), embedder.embed([texts[name] for name in batch]), strict=True)
-            if self._closed:
-                return None
-        self._keep_vectors({keys[name]: kept[keys[name]] for name in missing}, stale)
-        return Vectors({name: kept[key] for name, key in keys.items()})
-
-    def _load_vectors(self) -> dict[str, bytes]:
-        with self._using() as connection:
-            return dict(connection.execute("SELECT key, vector FROM vectors").fetchall())
-
-    def _keep_vectors(self, vectors: Mapping[str, bytes], stale: Iterable[str]) -> None:
-        with self._using() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("DELETE FROM vectors WHERE key = ?", [(key,) for key in stale])
-            connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", vectors.items())
-            connection.execute("COMMIT")
-
-    @contextlib.contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            if self._closed:
-                raise LibraryError("The search index is closed.")
-            if self._connection is None:
-                self._connection = _open(self._path)
-            connection = self._connection
-            try:
-                yield connection
-            except sqlite3.OperationalError as error:
-                raise LibraryError(f"The search index cannot be used now: {error}. Try again.") from error
-            except sqlite3.DatabaseError as error:
-                _log.warning("the search index is damaged and made anew: %s", error)
-                self._disconnect()
-                if self._path is not None:
-                    _remove(self._path)
-                raise _DamagedError("The search index was damaged and is made anew. Try again.") from error
-            finally:
-                if self._connection is not None and connection.in_transaction:
-                    connection.execute("ROLLBACK")
+        vectors = [pack_vector(vector) for vector in embedder.embed(list(texts.values()))]
+        keys = map(_hash_text, texts.values())
+        rows = [(key, embedder.model, vector) for key, vector in zip(keys, vectors, strict=True)]
+        with self._documents.changing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
+        return dict(zip(texts, vectors, strict=True))
 
 
-class _DamagedError(LibraryError):
-    """Its file is no good and has been removed."""
+def _explain(connection: sqlite3.Connection, tokens: Sequence[str], name: str) -> tuple[str, ...]:
+    """Those words of the query that are in it."""
+    (id_,) = connection.execute("SELECT id FROM documents WHERE name = ?", (name,)).fetchone()
+    query = "SELECT 1 FROM words WHERE words MATCH ? AND rowid = ?"
+    return tuple(token for token in tokens if connection.execute(query, (quote_words([token]), id_)).fetchone())
 
 
-def _open(path: Path | None) -> sqlite3.Connection:
-    if path is None:
-        return _prepare(":memory:")
-    try:
-        return _prepare(path)
-    except sqlite3.OperationalError as error:
-        _log.info("the search index is kept in memory: %s", error)
-    except sqlite3.DatabaseError:
-        _remove(path)
-        with contextlib.suppress(sqlite3.Error):
-            return _prepare(path)
-    return _prepare(":memory:")
-
-
-def _prepare(path: Path | str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        use_wal(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("BEGIN IMMEDIATE")
-        (found,) = connection.execute("PRAGMA user_version").fetchone()
-        if found != _SCHEMA_VERSION:
-            for table in ("documents", "words", "vectors"):
-                connection.execute(f"DROP TABLE IF EXISTS {table}")
-            for statement in _SCHEMA.split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _remove(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(OSError):
-            Path(f"{path}{suffix}").unlink()
+def _find_names(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int, str]:
+    marks = ", ".join("?" * len(ids))
+    return dict(connection.execute(f"SELECT id, name FROM documents WHERE id IN ({marks})", tuple(ids)).fetchall())
 
 
 def _fuse(words: Mapping[str, float], meanings: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -323,5 +280,11 @@ def _write_text(action: Action) -> str:
     return f"{split_name(action.name)}. {action.docstring}"
 
 
-def _hash_text(model: str, text: str) -> str:
-    return hashlib.sha256(f"{model}\0{text}".encode()).hexdigest()
+def _write_words(action: Action) -> tuple[str, ...]:
+    """What is searched for words: name, tags, parameters, docstring, examples."""
+    parameters = " ".join(f"{split_name(each.name)} {each.description}" for each in action.parameters)
+    return split_name(action.name), " ".join(action.tags), parameters, action.docstring, " ".join(action.examples)
+
+
+def _hash_text(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -29,6 +29,7 @@ SELECT a.name, v.version, v.status, a.pinned, v.author, v.defined_at, v.tests, v
     s.source, a.calls, a.successes, CASE a.version WHEN v.version THEN a.recent ELSE '' END, a.used_at
 FROM actions a JOIN versions v ON v.name = a.name JOIN sources s ON s.sha256 = v.sha256
 """
+_IS_EXPOSED = f"v.status = '{Status.ACTIVE}' AND v.schemas IS NOT NULL"
 _COUNT_CALL = f"""
 UPDATE actions SET calls = calls + 1, successes = successes + ?1,
     recent = CASE version WHEN ?2 THEN substr(recent || ?3, -{RECENT_CALLS}) ELSE recent END
@@ -41,6 +42,14 @@ DELETE FROM arguments WHERE name = ?1
 
 Execute = Callable[[str, tuple[object, ...]], object]
 """As of a connection."""
+
+CACHED = 1000
+"""Entries that are kept in memory."""
+NEIGHBOURS = 500
+"""Names on either side of one that is not there, of which the nearest are looked for."""
+
+Mark = tuple[int, str]
+"""Revision and name: how far changes were followed."""
 
 
 class Ledger:
@@ -55,7 +64,6 @@ class Ledger:
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.RLock()
         self._cache: dict[str, Entry] = {}
-        self._cache_is_whole = False
         self._data_version = -1
         self._announced = 0
         self._own: set[int] = set()
@@ -97,7 +105,6 @@ class Ledger:
                 self._own.add(revision)
 
     def _forget(self, name: str | None = None) -> None:
-        self._cache_is_whole = False
         if name is None:
             self._cache.clear()
         else:
@@ -124,17 +131,16 @@ class Ledger:
                 row = connection.execute(query, (name,)).fetchone()
                 if row is None:
                     return None
+                if len(self._cache) >= CACHED:
+                    self._cache.pop(next(iter(self._cache)))
                 self._cache[name] = read_row(row)
             return self._cache[name]
 
-    def find_all(self) -> list[Entry]:
-        """All current entries, by name."""
+    def find_all(self, after: str, limit: int) -> list[Entry]:
+        """Current entries by name, those after one; a limit of -1 is none."""
+        query = f"{_ENTRIES} WHERE v.version = a.version AND a.name > ? ORDER BY a.name LIMIT ?"
         with self.reading() as connection:
-            if not self._cache_is_whole:
-                rows = connection.execute(f"{_ENTRIES} WHERE v.version = a.version")
-                self._cache = {row[0]: self._cache.get(row[0]) or read_row(row) for row in rows}
-                self._cache_is_whole = True
-            return [self._cache[name] for name in sorted(self._cache)]
+            return [read_row(row) for row in connection.execute(query, (after, limit))]
 
     def find_history(self, name: str) -> list[Entry]:
         """Every version, newest first."""
@@ -142,18 +148,52 @@ class Ledger:
             rows = connection.execute(f"{_ENTRIES} WHERE a.name = ? ORDER BY v.version DESC", (name,)).fetchall()
             return [read_row(row) for row in rows]
 
-    def names(self) -> list[str]:
+    def identity(self) -> str:
         with self.reading() as connection:
-            return [name for (name,) in connection.execute("SELECT name FROM actions WHERE version > 0 ORDER BY name")]
+            return str(connection.execute("SELECT id FROM state").fetchone()[0])
 
-    def rank(self) -> list[tuple[str, bool, str, int]]:
-        """(name, pinned, when defined, calls) of each action that can be a tool."""
-        query = """SELECT a.name, a.pinned, v.defined_at, a.calls FROM actions a
-            JOIN versions v ON v.name = a.name AND v.version = a.version
-            WHERE v.status = ? AND v.schemas IS NOT NULL"""
+    def find_changed(self, mark: Mark, limit: int) -> list[Mark]:
+        """The actions that changed after it, also those that are gone, in the order of their last changes."""
+        query = "SELECT revision, name FROM actions WHERE (revision, name) > (?, ?) ORDER BY revision, name LIMIT ?"
         with self.reading() as connection:
-            rows = connection.execute(query, (Status.ACTIVE,)).fetchall()
-            return [(name, bool(pinned), defined_at, calls) for name, pinned, defined_at, calls in rows]
+            return connection.execute(query, (*mark, limit)).fetchall()
+
+    def find_near(self, name: str) -> list[str]:
+        """Names that begin like it, or else sort next to it: all, where there are few."""
+        query = """SELECT name FROM (SELECT name FROM actions WHERE version > 0 AND name >= ?1 ORDER BY name LIMIT ?2)
+            UNION ALL SELECT name FROM (
+                SELECT name FROM actions WHERE version > 0 AND name < ?1 ORDER BY name DESC LIMIT ?2)"""
+        return self._find_names(query, (name, NEIGHBOURS))
+
+    def find_users(self, name: str) -> list[str]:
+        """Those whose current version imports it."""
+        query = """SELECT a.name FROM uses u JOIN actions a ON a.name = u.name AND a.version = u.version
+            WHERE u.used = ? ORDER BY a.name"""
+        return self._find_names(query, (name,))
+
+    def find_unchecked(self) -> list[str]:
+        query = """SELECT a.name FROM versions v JOIN actions a ON a.name = v.name AND a.version = v.version
+            WHERE v.schemas IS NULL ORDER BY a.name"""
+        return self._find_names(query, ())
+
+    def rank(self, newest: int, limit: int) -> list[str]:
+        """Those that can be tools: all pinned ones, then so many of the newest and of the most called; ties by name.
+
+        CROSS JOIN has SQLite begin with the first table, in the order of its index, and stop when it has enough.
+        """
+        of_actions = "FROM actions a CROSS JOIN versions v ON v.name = a.name AND v.version = a.version"
+        of_versions = "FROM versions v CROSS JOIN actions a ON a.name = v.name AND a.version = v.version"
+        first = f"WHERE a.pinned AND {_IS_EXPOSED} ORDER BY a.name"
+        rest = f"WHERE NOT a.pinned AND {_IS_EXPOSED} ORDER BY"
+        with self.reading():
+            pinned = self._find_names(f"SELECT a.name {of_actions} {first}", ())
+            new = self._find_names(f"SELECT a.name {of_versions} {rest} v.defined_at DESC, v.name LIMIT ?", (newest,))
+            most = self._find_names(f"SELECT a.name {of_actions} {rest} a.calls DESC, a.name LIMIT ?", (limit,))
+        return [*pinned, *list(dict.fromkeys([*new, *most]))[:limit]]
+
+    def _find_names(self, query: str, values: tuple[str | int, ...]) -> list[str]:
+        with self.reading() as connection:
+            return [name for (name,) in connection.execute(query, values)]
 
     def find_source(self, name: str, sha256: str) -> Action | None:
         """What some version of it with this source was read as."""
@@ -168,9 +208,15 @@ class Ledger:
             rows = connection.execute("SELECT file, mtime_ns, size FROM files")
             return {file: (mtime_ns, size) for file, mtime_ns, size in rows}
 
-    def find_broken(self) -> list[Broken]:
+    def find_file(self, file: str) -> Stat | None:
         with self.reading() as connection:
-            rows = connection.execute("SELECT file, problems FROM files WHERE problems IS NOT NULL ORDER BY file")
+            return Change(connection).find_file(file)
+
+    def find_broken(self, file: str | None = None) -> list[Broken]:
+        """Files that are no actions; of that name, or all."""
+        query = "SELECT file, problems FROM files WHERE problems IS NOT NULL AND file = coalesce(?, file) ORDER BY file"
+        with self.reading() as connection:
+            rows = connection.execute(query, (file,))
             return [Broken(file, tuple(Problem(*values) for values in json.loads(text))) for file, text in rows]
 
     def add_call(

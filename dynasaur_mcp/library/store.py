@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -21,12 +22,16 @@ from typing import Protocol
 from dynasaur_mcp.errors import ActionBroken, ActionError, ActionExists, ActionNotFound, LibraryError
 from dynasaur_mcp.library import folder as files
 from dynasaur_mcp.library.change import Change, Keeping, decide_status
-from dynasaur_mcp.library.ledger import Ledger
+from dynasaur_mcp.library.ledger import Ledger, Mark
 from dynasaur_mcp.library.recording import write_arguments
-from dynasaur_mcp.types import JSON, Action, Broken, Ending, Entry, LibraryChanged, Schemas, Status, Tests
+from dynasaur_mcp.types import JSON, NAME_PATTERN, Action, Broken, Ending, Entry, LibraryChanged, Schemas, Status, Tests
 
 NEWEST = 5
 """So many of the newest actions are exposed before the most called ones."""
+
+_BATCH = 200
+"""Changed files that are taken in at once: the next server is not kept waiting for all of them."""
+_FIRST_LOOK_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +53,25 @@ class Store(Protocol):
         """
         ...
 
-    def entries(self) -> list[Entry]:
-        """All current versions, disabled ones too, by name."""
+    @property
+    def identity(self) -> str:
+        """Of its history, which another begun anew does not have: revisions are only comparable within one."""
+        ...
+
+    def changed_after(self, mark: Mark, limit: int) -> list[Mark]:
+        """Revision and name of each action that changed since, also of those that are gone, oldest change first."""
+        ...
+
+    def entries(self, after: str = "", limit: int | None = None) -> list[Entry]:
+        """Current versions, disabled ones too, by name: so many after one, or all."""
+        ...
+
+    def near(self, name: str) -> list[str]:
+        """Names to be taken for this one, which is not there."""
+        ...
+
+    def users(self, name: str) -> list[str]:
+        """Names of the actions that import it."""
         ...
 
     def exposed(self, limit: int) -> list[Entry]:
@@ -89,8 +111,8 @@ class Store(Protocol):
         """
         ...
 
-    def unchecked(self) -> list[Entry]:
-        """Those without schemas."""
+    def unchecked(self) -> list[str]:
+        """Names of those without schemas."""
         ...
 
     def history(self, name: str) -> list[Entry]:
@@ -154,8 +176,16 @@ class Store(Protocol):
         """Those of its last distinct calls that returned, newest first; size-capped, and none with secrets."""
         ...
 
+    def look(self) -> None:
+        """Take in what was changed by hand. Takes time for each action, so it is nothing to do every second."""
+        ...
+
+    def news(self) -> LibraryChanged | None:
+        """What others changed, or a look took in, since this was last asked; None: nothing."""
+        ...
+
     def refresh(self) -> LibraryChanged | None:
-        """Look for what others changed since the last look; None: nothing."""
+        """Look, then the news."""
         ...
 
     def broken(self) -> list[Broken]:
@@ -181,36 +211,55 @@ class FileStore:
         files.open_folder(self._folder)
         self._arguments_bytes = arguments_bytes
         self._known = Ledger(self._folder, keeps_arguments=arguments_bytes > 0)
+        self._looking = threading.Lock()
         self._looked = False
 
     @property
     def _ledger(self) -> Ledger:
+        """What is known, after a first look at the folder; one that takes long is not waited for by all."""
+        if not self._looked and self._looking.acquire(timeout=_FIRST_LOOK_SECONDS):
+            self._looking.release()
+            if not self._looked:
+                self.look()
+        return self._known
+
+    def _ledger_of(self, name: str) -> Ledger:
+        """What is known, with the latest of one action: nobody who calls it waits for a look at all."""
         if not self._looked:
-            self._look()
+            self._look_at(name)
         return self._known
 
     @property
     def revision(self) -> int:
-        return self._ledger.revision()
+        return self._known.revision()
 
     def get(self, name: str) -> Entry:
-        if entry := self._ledger.find(name):
+        ledger = self._ledger_of(name)
+        if entry := ledger.find(name):
             return entry
-        for broken in self._ledger.find_broken():
-            if broken.file == f"{name}.py":
-                raise ActionBroken(name, broken.problems)
-        raise ActionNotFound(name, self._ledger.names())
+        for broken in ledger.find_broken(f"{name}.py"):
+            raise ActionBroken(name, broken.problems)
+        raise ActionNotFound(name, self._known.find_near(name))
 
-    def entries(self) -> list[Entry]:
-        return self._ledger.find_all()
+    @property
+    def identity(self) -> str:
+        return self._ledger.identity()
+
+    def changed_after(self, mark: Mark, limit: int) -> list[Mark]:
+        return self._ledger.find_changed(mark, limit)
+
+    def entries(self, after: str = "", limit: int | None = None) -> list[Entry]:
+        return self._ledger.find_all(after, -1 if limit is None else limit)
+
+    def near(self, name: str) -> list[str]:
+        return self._ledger.find_near(name)
+
+    def users(self, name: str) -> list[str]:
+        return self._ledger.find_users(name)
 
     def exposed(self, limit: int) -> list[Entry]:
-        ranked = sorted(self._ledger.rank())
-        pinned = [name for name, is_pinned, _, _ in ranked if is_pinned]
-        rest = [row for row in ranked if not row[1]]
-        newest = [row[0] for row in sorted(rest, key=lambda row: row[2], reverse=True)[:NEWEST]]
-        called = [row[0] for row in sorted(rest, key=lambda row: -row[3]) if row[0] not in newest]
-        found = (self._ledger.find(name) for name in [*pinned, *[*newest, *called][:limit]])
+        # Of what the ledger knows: the first list of tools does not wait for a look at the folder.
+        found = (self._known.find(name) for name in self._known.rank(NEWEST, limit))
         return [entry for entry in found if entry]
 
     def put(
@@ -224,21 +273,21 @@ class FileStore:
         expected_version: int,
     ) -> Entry:
         # A file that someone has just edited must be seen, not overwritten.
-        self._look()
+        self._look_at(action.name)
         self._require_writable()
         keeping = Keeping(author, status, tests, schemas)
-        with self._ledger.changing() as change:
+        with self._known.changing() as change:
             self._check_expected(change, action.name, expected_version)
             change.note_intent(action, keeping)
         try:
             with contextlib.ExitStack() as undo:
-                with self._ledger.changing() as change:
+                with self._known.changing() as change:
                     if self._check_expected(change, action.name, expected_version) != action.sha256:
                         self._write(change, action, undo)
                     change.add_version(action, keeping)
                 undo.pop_all()
         finally:
-            with contextlib.suppress(LibraryError), self._ledger.changing() as change:
+            with contextlib.suppress(LibraryError), self._known.changing() as change:
                 change.forget_intent(action)
         return self.get(action.name)
 
@@ -260,7 +309,7 @@ class FileStore:
             hint = "Say that it replaces it, or choose another name"
             raise ActionExists(f"An action named {name!r} exists, at version {current}. {hint}.")
         if expected and not current:
-            raise ActionNotFound(name, self._ledger.names())
+            raise ActionNotFound(name, self._known.find_near(name))
         if expected != current:
             hint = "Look at it with manage_action, then define it again"
             raise ActionExists(f"{name!r} has changed meanwhile: it is at version {current}, not {expected}. {hint}.")
@@ -270,18 +319,18 @@ class FileStore:
         return sha256
 
     def record_check(self, name: str, version: int, *, tests: Tests, schemas: Schemas | None, status: Status) -> Entry:
-        with self._ledger.changing() as change:
+        with self._known.changing() as change:
             if not change.record_check(name, version, tests, schemas, status):
-                raise ActionNotFound(name, self._ledger.names())
+                raise ActionNotFound(name, self._known.find_near(name))
         return self._find_version(name, version)
 
-    def unchecked(self) -> list[Entry]:
-        return [entry for entry in self.entries() if entry.schemas is None]
+    def unchecked(self) -> list[str]:
+        return self._ledger.find_unchecked()
 
     def history(self, name: str) -> list[Entry]:
-        if versions := self._ledger.find_history(name):
+        if versions := self._ledger_of(name).find_history(name):
             return versions
-        raise ActionNotFound(name, self._ledger.names())
+        raise ActionNotFound(name, self._known.find_near(name))
 
     def _find_version(self, name: str, version: int) -> Entry:
         versions = self.history(name)
@@ -293,7 +342,7 @@ class FileStore:
 
     def rollback(self, name: str, version: int, *, author: str, require_approval: bool = False) -> Entry:
         old = self._find_version(name, version)
-        current = self._ledger.find(name)
+        current = self._ledger_of(name).find(name)
         if current and current.version == version:
             raise ActionError(f"{name!r} is at version {version} already.")
         status = decide_status(old.tests, require_approval) if old.status is Status.DISABLED else old.status
@@ -308,23 +357,23 @@ class FileStore:
 
     def set_status(self, name: str, status: Status) -> Entry:
         self._require_writable()
-        with self._ledger.changing() as change:
+        with self._known.changing() as change:
             if not change.set_status(name, status):
-                raise ActionNotFound(name, self._ledger.names())
+                raise ActionNotFound(name, self._known.find_near(name))
         return self.get(name)
 
     def set_pinned(self, name: str, pinned: bool) -> Entry:
         self._require_writable()
-        with self._ledger.changing() as change:
+        with self._known.changing() as change:
             if not change.set_pinned(name, pinned):
-                raise ActionNotFound(name, self._ledger.names())
+                raise ActionNotFound(name, self._known.find_near(name))
         return self.get(name)
 
     def delete(self, name: str) -> None:
-        self._look()
+        self._look_at(name)
         self.get(name)
         self._require_writable()
-        with self._ledger.changing() as change:
+        with self._known.changing() as change:
             files.remove_file(self._folder / f"{name}.py")
             change.forget_file(f"{name}.py")
             change.lose(name)
@@ -365,9 +414,25 @@ class FileStore:
     def recorded_arguments(self, name: str) -> list[dict[str, JSON]]:
         return [json.loads(text) for text in self._ledger.find_arguments(name)]
 
+    def look(self) -> None:
+        with self._looking:
+            found, known = files.scan_folder(self._folder), self._known.find_files()
+            changed = [file for file, stat in found.items() if known.get(file) != stat]
+            changed += known.keys() - found.keys()
+            for start in range(0, len(changed), _BATCH):
+                self._take_in(changed[start : start + _BATCH])
+            self._looked = True
+
+    def _look_at(self, name: str) -> None:
+        if NAME_PATTERN.fullmatch(name):
+            self._take_in([f"{name}.py"])
+
+    def news(self) -> LibraryChanged | None:
+        return self._known.take_news()
+
     def refresh(self) -> LibraryChanged | None:
-        self._look()
-        return self._ledger.take_news()
+        self.look()
+        return self.news()
 
     def broken(self) -> list[Broken]:
         return self._ledger.find_broken()
@@ -376,24 +441,24 @@ class FileStore:
         self._known.close()
 
     def _require_writable(self) -> None:
-        if not (self._ledger.writable and os.access(self._folder, os.W_OK)):
+        if not (self._known.writable and os.access(self._folder, os.W_OK)):
             raise LibraryError(files.READ_ONLY)
 
-    def _look(self) -> None:
-        """Bring the ledger in step with the folder. Reads only files that changed."""
-        found, known = files.scan_folder(self._folder), self._known.find_files()
-        self._looked = True
-        changed = [file for file, stat in found.items() if known.get(file) != stat]
-        missing = known.keys() - found.keys()
-        # A thousand new files take a while to parse: nobody waits for it on the lock.
-        readings = {file: files.read_file(self._folder / file, self._known) for file in changed}
-        if not readings and not missing:
+    def _take_in(self, names: Iterable[str]) -> None:
+        """Bring the ledger in step with these files of the folder. Reads only those that changed."""
+        # Parsing takes a while: nobody waits for it on the ledger's lock.
+        readings: dict[str, files.Reading | None] = {}
+        for file in names:
+            stat = files.stat_file(self._folder / file)
+            if stat != self._known.find_file(file):
+                readings[file] = files.read_file(self._folder / file, self._known) if stat else None
+        if not readings:
             return
         with self._known.changing(own=False) as change:
             for file, reading in readings.items():
-                self._adopt(change, file, reading)
-            for file in missing:
-                if not (self._folder / file).exists():
+                if reading:
+                    self._adopt(change, file, reading)
+                elif not (self._folder / file).exists():
                     change.forget_file(file)
                     change.lose(file.removesuffix(".py"))
 

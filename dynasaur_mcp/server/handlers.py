@@ -53,7 +53,7 @@ from dynasaur_mcp.server.arguments import (
 from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
 from dynasaur_mcp.sessions import close_session, list_sessions
 from dynasaur_mcp.step import run_step
-from dynasaur_mcp.types import JSON, META_TOOLS, Entry, LibraryChanged, Status
+from dynasaur_mcp.types import JSON, META_TOOLS, Entry, LibraryChanged
 
 logger = logging.getLogger(__name__)
 
@@ -309,8 +309,7 @@ class Handlers:
         await self.announcer.hold(ctx)
 
     def _tool_not_found(self, name: str) -> ActionNotFound:
-        known = [entry.name for entry in self.store.entries() if entry.status is not Status.DISABLED]
-        return ActionNotFound(name, [*META_TOOLS, *known])
+        return ActionNotFound(name, [*META_TOOLS, *self.store.near(name)])
 
     async def list_resources(self, _ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
         return resources.list_actions(self.store, params.cursor if params else None)

@@ -1,0 +1,195 @@
+"""The search index's SQLite file: what is searched for words, and the vectors that go with it. All can be made again.
+
+Several servers share the file, so it says itself how far it has followed which ledger: what one server took in, the
+others need not. A document is never changed: its action's next text is a new one, with a higher id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dynasaur_mcp.errors import LibraryError
+from dynasaur_mcp.library.database import use_wal
+from dynasaur_mcp.library.words import quote_words
+
+INDEX_FILE = ".index.sqlite3"
+
+LEADING = 2000
+"""About so many documents are scored by their words: those with the rarest of them; all where there are no more."""
+
+_SCHEMA_VERSION = 2
+_SCHEMA = """
+CREATE TABLE state (ledger TEXT NOT NULL, revision INTEGER NOT NULL, name TEXT NOT NULL);
+INSERT INTO state VALUES ('', 0, '');
+CREATE TABLE documents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, key BLOB NOT NULL);
+CREATE VIRTUAL TABLE words USING fts5(
+    name, tags, parameters, docstring, examples, tokenize = "porter unicode61 remove_diacritics 2");
+-- Of texts, by their hash: a text that comes back has its vector still.
+CREATE TABLE vectors (
+    key BLOB NOT NULL, model TEXT NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (key, model)) WITHOUT ROWID;
+"""
+_TABLES = ("state", "documents", "words", "vectors")
+
+_WEIGHTS = (3.0, 2.0, 0.5, 1.5, 0.5)
+"""Of a word in the name, tags, parameters, docstring, examples."""
+
+_log = logging.getLogger(__name__)
+
+
+class DamagedError(LibraryError):
+    """Its file is no good and has been removed; the next use makes it anew."""
+
+
+class Documents:
+    """The file, opened on first use; in memory where there is none to be had. Any thread may use it, one at a time."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+        self.life = 0
+        """Grows when a damaged file is given up: nothing that was known of it holds for the next."""
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[sqlite3.Connection]:
+        """The connection, alone.
+
+        Raises:
+            DamagedError
+            LibraryError: closed, or it cannot be used now.
+        """
+        with self._lock:
+            if self._closed:
+                raise LibraryError("The search index is closed.")
+            if self._connection is None:
+                self._connection = _open(self._path)
+            connection = self._connection
+            try:
+                yield connection
+            except sqlite3.OperationalError as error:
+                raise LibraryError(f"The search index cannot be used now: {error}. Try again.") from error
+            except sqlite3.DatabaseError as error:
+                _log.warning("the search index is damaged and made anew: %s", error)
+                self._disconnect()
+                self.life += 1
+                if self._path is not None:
+                    _remove(self._path)
+                raise DamagedError("The search index was damaged and is made anew. Try again.") from error
+            finally:
+                if self._connection is not None and connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction."""
+        with self.using() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection:
+            self._connection.close()
+        self._connection = None
+
+
+def add_document(connection: sqlite3.Connection, name: str, sha256: str, key: bytes, texts: Sequence[str]) -> None:
+    """
+    Args:
+        key: Hash of the text whose vector is its.
+        texts: Name, tags, parameters, docstring and examples, as words.
+    """
+    query = "INSERT INTO documents (name, sha256, key) VALUES (?, ?, ?) RETURNING id"
+    (id_,) = connection.execute(query, (name, sha256, key)).fetchone()
+    columns = "rowid, name, tags, parameters, docstring, examples"
+    connection.execute(f"INSERT INTO words ({columns}) VALUES (?, ?, ?, ?, ?, ?)", (id_, *texts))
+
+
+def remove_document(connection: sqlite3.Connection, id_: int) -> None:
+    connection.execute("DELETE FROM documents WHERE id = ?", (id_,))
+    connection.execute("DELETE FROM words WHERE rowid = ?", (id_,))
+
+
+def match_words(connection: sqlite3.Connection, tokens: Sequence[str], size: int) -> dict[int, float]:
+    """Ids -> BM25, of those documents that have the rarest words.
+
+    Args:
+        size: How many documents there are.
+
+    Scoring one takes FTS5 4 µs, and common words are in very many: these only add to the score of what rarer ones
+    found.
+    """
+    counts = {token: _count(connection, token) for token in tokens}
+    there = sorted((token for token in tokens if counts[token]), key=lambda token: counts[token])
+    found = itertools.accumulate(counts[token] for token in there)
+    count = len(there) if size <= LEADING else max(1, sum(total <= LEADING for total in found))
+    leading, rest = there[:count], there[count:]
+    scores = _score(connection, quote_words(leading)) if leading else {}
+    if rest:
+        scores |= _score(connection, f"({quote_words(leading)}) AND ({quote_words(rest)})")
+    return scores
+
+
+def _count(connection: sqlite3.Connection, token: str) -> int:
+    query = "SELECT count(*) FROM words WHERE words MATCH ?"
+    return int(connection.execute(query, (quote_words([token]),)).fetchone()[0])
+
+
+def _score(connection: sqlite3.Connection, expression: str) -> dict[int, float]:
+    query = f"SELECT rowid, -bm25(words, {', '.join(map(str, _WEIGHTS))}) FROM words WHERE words MATCH ? LIMIT ?"
+    return dict(connection.execute(query, (expression, LEADING)).fetchall())
+
+
+def _open(path: Path | None) -> sqlite3.Connection:
+    if path is None:
+        return _prepare(":memory:")
+    try:
+        return _prepare(path)
+    except sqlite3.OperationalError as error:
+        _log.info("the search index is kept in memory: %s", error)
+    except sqlite3.DatabaseError:
+        _remove(path)
+        with contextlib.suppress(sqlite3.Error):
+            return _prepare(path)
+    return _prepare(":memory:")
+
+
+def _prepare(path: Path | str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        use_wal(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("BEGIN IMMEDIATE")
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found > _SCHEMA_VERSION:
+            raise sqlite3.OperationalError("it is of a newer dynasaur-mcp")
+        if found != _SCHEMA_VERSION:
+            for table in _TABLES:
+                connection.execute(f"DROP TABLE IF EXISTS {table}")
+            for statement in _SCHEMA.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            Path(f"{path}{suffix}").unlink()
