@@ -78,13 +78,16 @@ def read_text(result: Any) -> str:
     return "\n".join(block.text for block in result.content if block.type == "text")
 
 
+SAYING_NOTHING = ("solve", "solution")
+
+
 async def define(client: Client, result: Result, own_tests: bool, taken: set[str]) -> None:
     """Define the problem as given, then with one repair after the other until it is kept."""
     start = time.perf_counter()
     repairs: list[tuple[str, Callable[[Problem], Problem]]] = [
         ("as given", lambda problem: problem),
         ("renamed", rename),
-        ("numbered, its name being taken", lambda problem: number(problem) if problem.name in taken else problem),
+        ("numbered", lambda problem: number(problem) if problem.name in {*taken, *SAYING_NOTHING} else problem),
         ("docstring put first", put_docstring_first),
         ("examples as plain text", make_examples_plain),
     ]

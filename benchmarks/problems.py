@@ -122,8 +122,8 @@ def rename(problem: Problem) -> Problem:
 
 
 def number(problem: Problem) -> Problem:
-    """Under a name of its own: some names occur twice."""
-    return _change_name(problem, f"{problem.name}_{problem.id.rpartition('/')[2]}")
+    """Under a name of its own: some names occur twice, and some say nothing."""
+    return _change_name(problem, f"human_eval_{problem.id.rpartition('/')[2]}")
 
 
 def _change_name(problem: Problem, name: str) -> Problem:

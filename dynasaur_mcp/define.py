@@ -95,7 +95,7 @@ async def define_action(
 
 
 def _read(source: str, name: str | None, tags: Sequence[str]) -> Action:
-    return read_action(add_tags(source, tags) if tags else source, name)
+    return read_action(add_tags(source, tags) if tags else source, name, is_new=True)
 
 
 def _find_current(store: Store, action: Action, replaces: str | None) -> Entry | None:

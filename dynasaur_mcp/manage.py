@@ -186,7 +186,8 @@ def _describe(entry: Entry, current: Entry | None) -> str:
     lists = {"tags": action.tags, "needs": action.requirements, "network": action.network, "uses": action.uses}
     facts = [f"{label}: {', '.join(values)}" for label, values in lists.items() if values]
     calls = f"{entry.successes} of {entry.calls} calls succeeded" if entry.calls else "never called"
-    head = [_headline(entry, current=current), calls, *facts, *_list_failures(entry.tests)]
+    advice = [f"advice: {advice}" for advice in action.advice]
+    head = [_headline(entry, current=current), calls, *facts, *_list_failures(entry.tests), *advice]
     return "\n".join([*head, "", f"```python\n{action.source.rstrip()}\n```"])
 
 

@@ -103,6 +103,8 @@ class Action:
     tags: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
     """Names of the actions it imports, sorted."""
+    advice: tuple[str, ...] = ()
+    """What would make it worth more, as it was told to who defined it; none for a file of the folder."""
 
     @property
     def summary(self) -> str:

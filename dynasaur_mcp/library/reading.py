@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dynasaur_mcp.errors import ActionInvalid
-from dynasaur_mcp.library import rules
+from dynasaur_mcp.library import rules, worth
 from dynasaur_mcp.library.rules import Function
 from dynasaur_mcp.library.script import Script, read_script, write_tags
 from dynasaur_mcp.types import Action, Parameter, Problem
@@ -31,12 +31,13 @@ def parsing() -> Iterator[None]:
         yield
 
 
-def read_action(source: str, name: str | None = None) -> Action:
+def read_action(source: str, name: str | None = None, *, is_new: bool = False) -> Action:
     """The action that a file's text defines.
 
     Args:
         source: The whole file.
         name: The function that is the action; None: the only public function.
+        is_new: Hold it to what is worth keeping too, and give it advice.
 
     Raises:
         ActionInvalid: with every problem found, each with its line.
@@ -59,18 +60,25 @@ def read_action(source: str, name: str | None = None) -> Action:
             problems += error.problems
     if tree is not None:
         problems += rules.check_imports(tree)
-    if function is not None:
+    advice: list[Problem] = []
+    if tree is not None and function is not None:
         if name is None:
             problems += rules.check_name(function.name, function.lineno)
         problems += rules.check_signature(function)
         problems += rules.check_docstring(function)
         problems += _check_examples(function)
+        if is_new:
+            with parsing():
+                found, advice = worth.judge(tree, function)
+            problems += found
     if problems or tree is None or function is None:
         raise ActionInvalid(headline, sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0))
-    return _build_action(source, tree, function, script)
+    return _build_action(source, tree, function, script, advice)
 
 
-def _build_action(source: str, tree: ast.Module, function: Function, script: Script) -> Action:
+def _build_action(
+    source: str, tree: ast.Module, function: Function, script: Script, advice: Sequence[Problem]
+) -> Action:
     docstring = inspect.cleandoc(_raw_docstring(function))
     descriptions = _describe_parameters(docstring)
     try:
@@ -92,6 +100,7 @@ def _build_action(source: str, tree: ast.Module, function: Function, script: Scr
         tags=script.tags,
         network=script.network,
         uses=tuple(sorted(_find_uses(tree) - {function.name})),
+        advice=tuple(map(str, advice)),
     )
 
 

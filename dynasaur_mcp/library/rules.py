@@ -25,6 +25,18 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 _CODING_COOKIE = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 
 
+def walk_own(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes that run with the statement: not what is inside of a function."""
+    waiting: list[ast.AST] = [node]
+    while waiting:
+        each = waiting.pop()
+        yield each
+        if isinstance(each, Function):
+            waiting += [*each.decorator_list, each.args]
+        elif not isinstance(each, ast.Lambda):
+            waiting += ast.iter_child_nodes(each)
+
+
 def check_size(characters: int) -> Iterator[Problem]:
     """A lower bound of the size in bytes, so that a huge text is refused before anything reads it."""
     if characters > MAX_SOURCE_BYTES:

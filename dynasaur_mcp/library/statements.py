@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dynasaur_mcp.library.reading import parsing
-from dynasaur_mcp.library.rules import Function
+from dynasaur_mcp.library.rules import Function, walk_own
 
 Definition = Function | ast.ClassDef
 _Scope = Definition | ast.Lambda
@@ -96,7 +96,7 @@ def _read_import(node: _Import, alias: ast.alias) -> Statement:
 
 
 def _read_statement(text: str, node: ast.stmt) -> Statement:
-    own = list(_walk_own(node))
+    own = list(walk_own(node))
     awaits = any(isinstance(each, ast.Await | ast.AsyncFor | ast.AsyncWith) for each in own)
     touches = frozenset(_find_touched(node, own))
     # Python's own symbol table knows scopes best, but takes no `await` at module level.
@@ -111,18 +111,6 @@ def _read_statement(text: str, node: ast.stmt) -> Statement:
         may_not_bind=isinstance(node, _Compound),
         awaits=awaits,
     )
-
-
-def _walk_own(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes that run with the statement: not what is inside of a function."""
-    waiting: list[ast.AST] = [node]
-    while waiting:
-        each = waiting.pop()
-        yield each
-        if isinstance(each, Function):
-            waiting += [*each.decorator_list, each.args]
-        elif not isinstance(each, ast.Lambda):
-            waiting += ast.iter_child_nodes(each)
 
 
 def _read_symbols(text: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:

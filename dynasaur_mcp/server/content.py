@@ -248,6 +248,9 @@ def present_definition(definition: Definition, *, listed: bool) -> CallToolResul
     if entry.schemas is not None:
         lines.append(f"Arguments: {json.dumps(entry.input_schema, ensure_ascii=False)}")
         lines.append(f"Returns: {json.dumps(entry.schemas.output, ensure_ascii=False)}")
+    if entry.action.advice:
+        lines.append(f"Advice (replaces={entry.name!r} takes a better version):")
+        lines += [f"- {clean_line(advice, 300)}" for advice in entry.action.advice]
     if definition.near:
         lines.append("Similar actions (if one already does this, delete the other):")
         lines += [f"- {match.entry.action.signature}: {match.entry.action.summary}" for match in definition.near]

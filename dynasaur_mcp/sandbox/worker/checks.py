@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import doctest
 import importlib
+import importlib.util
 import inspect
 import io
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any
 
 from dynasaur_mcp.sandbox.worker.forker import Channel
 from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources
-from dynasaur_mcp.sandbox.worker.problems import describe_exception
+from dynasaur_mcp.sandbox.worker.problems import describe_exception, hint_at_package
 from dynasaur_mcp.sandbox.worker.relay import forget_environment
 from dynasaur_mcp.sandbox.worker.schemas import SchemaError, Signature
 
@@ -35,6 +38,7 @@ def check_action(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
         add_packages(message["folders"])
         module = importlib.import_module(f"actions.{name}")
         done["schemas"] = Signature(getattr(module, name)).schemas()
+        done["problems"] = list(_find_undeclared(message["sources"][name]))
         for test, failure in _run_tests(channel, module):
             if not failure:
                 done["passed"] += 1
@@ -47,6 +51,30 @@ def check_action(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     except BaseException as error:  # boundary: importing user code
         done["problems"] = [f"Importing it failed:\n{describe_exception(error)}"]
     return done
+
+
+def _find_undeclared(source: str) -> Iterator[str]:
+    """What functions import when they are called, and would not find. What may fail is tried in a `try`."""
+    waiting: list[ast.AST] = [ast.parse(source)]
+    missing: dict[str, int] = {}
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            for module in modules:
+                if not _is_there(module.partition(".")[0]):
+                    missing[module] = node.lineno
+        elif not isinstance(node, ast.Try | ast.If):
+            waiting += ast.iter_child_nodes(node)
+    for module, line in sorted(missing.items(), key=lambda item: item[1]):
+        yield f"line {line}: it imports {module!r}, which is not there. {hint_at_package(module)}"
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return package in sys.modules or importlib.util.find_spec(package) is not None
+    except Exception:  # boundary: finders of user code
+        return True
 
 
 def _run_tests(channel: Channel, module: ModuleType) -> Iterator[tuple[str, str]]:

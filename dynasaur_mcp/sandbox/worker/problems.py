@@ -57,13 +57,16 @@ def describe_exception(error: BaseException) -> str:
 
 def hint_for(error: BaseException) -> str:
     """What to do about it, in one line, where the cause is known."""
-    return next(filter(None, (hint(error) for hint in (_hint_at_package, _hint_at_network, _hint_at_files))), "")
+    return next(filter(None, (hint(error) for hint in (_hint_at_missing, _hint_at_network, _hint_at_files))), "")
 
 
-def _hint_at_package(error: BaseException) -> str:
+def _hint_at_missing(error: BaseException) -> str:
     module = _missing_module(error)
-    if not module:
-        return ""
+    return hint_at_package(module) if module else ""
+
+
+def hint_at_package(module: str) -> str:
+    """How to have a module that is missing; empty where it is no package's."""
     package = module.partition(".")[0]
     if package == "actions":
         return "Hint: only actions of the library can be imported from `actions`; search_actions finds them.\n"
