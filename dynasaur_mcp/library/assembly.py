@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 
 from dynasaur_mcp.library.reading import parsing
 from dynasaur_mcp.library.rules import Function
-from dynasaur_mcp.library.statements import Definition
+from dynasaur_mcp.library.symbols import Definition
 from dynasaur_mcp.types import Problem
 
 _Edit = tuple[ast.stmt | ast.Constant, Callable[[str], str]]

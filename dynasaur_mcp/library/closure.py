@@ -20,7 +20,8 @@ from dynasaur_mcp.library.assembly import MODULE_PIECE, Piece, cut_examples, fin
 from dynasaur_mcp.library.modules import SESSION, Modules, Reference
 from dynasaur_mcp.library.rules import Function
 from dynasaur_mcp.library.script import find_script
-from dynasaur_mcp.library.statements import Definition, Import, Inside, Statement, find_annotated, read_import
+from dynasaur_mcp.library.statements import Statement, read_import
+from dynasaur_mcp.library.symbols import Definition, Import, Inside, find_annotated
 from dynasaur_mcp.types import Problem
 
 MAX_STATEMENTS = 150

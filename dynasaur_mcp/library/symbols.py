@@ -1,0 +1,159 @@
+"""What names some code gives values, changes, and mentions."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import re
+import symtable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dynasaur_mcp.library.reading import parsing
+from dynasaur_mcp.library.rules import Function
+
+Definition = Function | ast.ClassDef
+Import = ast.Import | ast.ImportFrom
+
+_COMPREHENSIONS = ("listcomp", "setcomp", "dictcomp", "genexpr")
+
+_MUTATORS = frozenset(
+    re.findall(
+        r"\w+",
+        """add append appendleft clear discard extend extendleft filterwarnings insert pop popitem register remove
+        reverse seed set_int_max_str_digits setdefault setlocale setrecursionlimit simplefilter sort update""",
+    )
+)
+"""Methods that are called for what they do to their object, or functions for what they do to their module."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What is inside of some code, at any depth."""
+
+    attributes: frozenset[tuple[str, str]] = frozenset()
+    """`a.b`"""
+    bare: frozenset[str] = frozenset()
+    """Names that are used otherwise."""
+    imports: tuple[Import, ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        return self.bare | {name for name, _ in self.attributes}
+
+
+NOTHING = Inside()
+
+
+def read_symbols(text: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    with parsing():
+        top = symtable.symtable(text, "<step>", "exec")
+    symbols = top.get_symbols()
+    binds = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
+    now = {symbol.get_name() for symbol in symbols if symbol.is_referenced()}
+    later: set[str] = set()
+    waiting = [(child, True) for child in top.get_children()]
+    while waiting:
+        table, runs_now = waiting.pop()
+        runs_now = runs_now and (table.get_type() == "class" or table.get_name() in _COMPREHENSIONS)
+        names = {each.get_name() for each in table.get_symbols() if each.is_global() or each.is_declared_global()}
+        if runs_now:
+            now |= names
+        else:
+            later |= names
+        waiting += [(child, runs_now) for child in table.get_children()]
+    return frozenset(binds), frozenset(now), frozenset(later)
+
+
+def read_names(own: Sequence[ast.AST]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    names = [each for each in own if isinstance(each, ast.Name)]
+    binds = frozenset(name.id for name in names if isinstance(name.ctx, ast.Store))
+    return binds, frozenset(name.id for name in names if isinstance(name.ctx, ast.Load)), frozenset()
+
+
+def find_touched(node: ast.stmt, own: Sequence[ast.AST]) -> Iterator[str]:
+    changed: list[ast.expr] = []
+    for each in own:
+        if isinstance(each, ast.AugAssign):
+            changed.append(each.target)
+        elif isinstance(each, ast.Attribute | ast.Subscript) and not isinstance(each.ctx, ast.Load):
+            changed.append(each.value)
+        elif isinstance(each, ast.Expr) and isinstance(each.value, ast.Call) and _mutates(each.value):
+            changed.append(each.value.func)
+    if isinstance(node, Definition):
+        # `@app.route(…)` and `@f.register` put what they decorate into something else.
+        functions = (each.func if isinstance(each, ast.Call) else each for each in node.decorator_list)
+        changed += [each for each in functions if isinstance(each, ast.Attribute)]
+    for target in changed:
+        if name := find_root(target):
+            yield name
+
+
+def _mutates(call: ast.Call) -> bool:
+    if not isinstance(call.func, ast.Attribute):
+        return False
+    return call.func.attr in _MUTATORS or any(
+        keyword.arg == "inplace" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+        for keyword in call.keywords
+    )
+
+
+def find_root(node: ast.expr) -> str:
+    while not isinstance(node, ast.Name):
+        if isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
+            node = node.value
+        elif isinstance(node, ast.Call):
+            node = node.func
+        else:
+            return ""
+    return node.id
+
+
+def find_annotated(node: ast.stmt) -> Iterator[str]:
+    """Names in annotations, which may be text or never looked at when it runs."""
+    for each in ast.walk(node):
+        annotation = getattr(each, "returns", None) or getattr(each, "annotation", None)
+        if isinstance(annotation, ast.expr):
+            yield from _find_names_in_annotation(annotation)
+
+
+def read_examples(function: Function) -> Iterator[ast.Module]:
+    try:
+        examples = doctest.DocTestParser().get_examples(ast.get_docstring(function, clean=False) or "")
+    except ValueError:
+        return
+    for example in examples:
+        if tree := parse(example.source):
+            yield tree
+
+
+def look_inside(trees: Iterable[ast.AST]) -> Inside:
+    nodes = [each for tree in trees for each in ast.walk(tree)]
+    whole = [each for each in nodes if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name)]
+    bases = {id(each.value) for each in whole}
+    return Inside(
+        frozenset((each.value.id, each.attr) for each in whole if isinstance(each.value, ast.Name)),
+        frozenset(each.id for each in nodes if isinstance(each, ast.Name) and id(each) not in bases),
+        tuple(each for each in nodes if isinstance(each, Import)),
+    )
+
+
+def _find_names_in_annotation(annotation: ast.expr) -> Iterator[str]:
+    for each in ast.walk(annotation):
+        if isinstance(each, ast.Name):
+            yield each.id
+        elif isinstance(each, ast.Constant) and isinstance(each.value, str):
+            yield from _find_names_in_text(each.value)
+
+
+def _find_names_in_text(text: str) -> Iterator[str]:
+    if tree := parse(text.strip()):
+        yield from (each.id for each in ast.walk(tree) if isinstance(each, ast.Name))
+
+
+def parse(text: str) -> ast.Module | None:
+    try:
+        with parsing():
+            return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
