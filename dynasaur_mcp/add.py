@@ -49,7 +49,9 @@ def find_starter() -> list[Path]:
     raise LibraryError("The starter actions are not part of this installation. Install dynasaur-mcp again.")
 
 
-async def add_actions(paths: Sequence[Path], app: App, *, author: str, replace: bool) -> AsyncIterator[Added]:
+async def add_actions(
+    paths: Sequence[Path], app: App, *, author: str, replace: bool, anyway: bool = False
+) -> AsyncIterator[Added]:
     """Define each file's action, those that others use first; says what became of each as it happens.
 
     Raises:
@@ -68,7 +70,7 @@ async def add_actions(paths: Sequence[Path], app: App, *, author: str, replace: 
         else:
             actions[action.name] = action
     for name in _order_by_use(actions):
-        yield await _add_action(actions[name], app, author=author, replace=replace)
+        yield await _add_action(actions[name], app, author=author, replace=replace, anyway=anyway)
 
 
 async def add_starter(app: App) -> None:
@@ -78,7 +80,7 @@ async def add_starter(app: App) -> None:
             logger.warning("starter action %s was not added: %s", added.file, added.note)
 
 
-async def _add_action(action: Action, app: App, *, author: str, replace: bool) -> Added:
+async def _add_action(action: Action, app: App, *, author: str, replace: bool, anyway: bool) -> Added:
     file = f"{action.name}.py"
     try:
         there = app.store.get(action.name)
@@ -94,6 +96,7 @@ async def _add_action(action: Action, app: App, *, author: str, replace: bool) -
             name=None,
             from_session=None,
             replaces=action.name if there else None,
+            anyway=anyway,
             tags=(),
             principal=author,
             store=app.store,
@@ -107,7 +110,7 @@ async def _add_action(action: Action, app: App, *, author: str, replace: bool) -
             raise
         # Someone else defined it meanwhile: as if it had been there before.
         app.store.refresh()
-        return await _add_action(action, app, author=author, replace=replace)
+        return await _add_action(action, app, author=author, replace=replace, anyway=anyway)
     except (ActionError, WorkerLost) as error:
         return Added(file, "not kept", _explain(error))
     return Added(file, "kept", describe(definition.entry))

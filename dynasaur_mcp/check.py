@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import anyio.to_thread
@@ -14,13 +15,16 @@ from dynasaur_mcp.sandbox.pool import Pool
 from dynasaur_mcp.types import Action, Check, Entry, Problem, Status, Tests
 
 
-async def check_action(action: Action, store: Store, pool: Pool) -> Check:
+async def check_action(action: Action, get: Callable[[str], Entry], pool: Pool) -> Check:
     """What cannot even be tried, for want of another action or of a package, is a problem like any other.
+
+    Args:
+        get: As `Store.get`, for what it uses.
 
     Raises:
         SandboxError, LibraryError
     """
-    used = follow_uses(store.get, action.uses)
+    used = follow_uses(get, action.uses)
     missing = {name: why for name, why in used.missing.items() if name != action.name}
     if missing:
         problems = [Problem(f"it uses {name!r} from actions. {why}") for name, why in missing.items()]
@@ -46,7 +50,7 @@ async def check_kept(entry: Entry, *, store: Store, pool: Pool, require_approval
         ActionNotFound: it is gone meanwhile.
         SandboxError, LibraryError
     """
-    check = await check_action(entry.action, store, pool)
+    check = await check_action(entry.action, store.get, pool)
     tests = Tests(check.tests.passed, (*map(str, check.problems), *check.tests.failures))
     status = decide_status(tests, require_approval) if entry.status is Status.DRAFT else entry.status
     schemas = check.schemas or entry.schemas

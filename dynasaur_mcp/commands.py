@@ -182,6 +182,7 @@ def add(
     library: Library = None,
     sandbox: Sandbox = None,
     replace: Annotated[bool, typer.Option("--replace", help="Make new versions of actions that exist.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also of those that do not do what they did.")] = False,
 ) -> int:
     """Bring actions into the library: each is checked and tested in a sandbox first."""
     paths = [path for file in files for path in (find_starter() if file == "starter" else [Path(file)])]
@@ -190,7 +191,7 @@ def add(
     async def bring() -> list[Added]:
         async with open_app(read_settings(library=library, sandbox=sandbox)) as app:
             added = []
-            async for one in add_actions(paths, app, author=author, replace=replace):
+            async for one in add_actions(paths, app, author=author, replace=replace, anyway=anyway):
                 show_added(one, room=max(len(path.name) for path in paths))
                 added.append(one)
             return added

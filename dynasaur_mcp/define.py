@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import anyio.to_thread
@@ -21,6 +21,7 @@ from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.reading import add_tags, read_action
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.uses import follow_uses
+from dynasaur_mcp.replay import Replay, replay_uses
 from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
 from dynasaur_mcp.tell import Changed, tell_change
 from dynasaur_mcp.types import Action, Check, Entry, LibraryChanged, Match, Problem, Status
@@ -41,6 +42,8 @@ class Definition:
     """What was current; of the same version where it had this very source."""
     denied: Mapping[str, tuple[str, ...]]
     """As `Uses.denied`: whose need of hosts keeps it from being called here."""
+    replay: Replay = field(default_factory=Replay)
+    """How it compares with the version it replaced."""
 
 
 async def define_action(
@@ -49,6 +52,7 @@ async def define_action(
     name: str | None,
     from_session: str | None,
     replaces: str | None,
+    anyway: bool,
     tags: Sequence[str],
     principal: str,
     store: Store,
@@ -58,6 +62,9 @@ async def define_action(
     changed: Changed,
 ) -> Definition:
     """Keep `source`, or the function `name` as the steps of a session left it, as an action.
+
+    Args:
+        anyway: Also if it does not do all that the version it replaces does.
 
     Raises:
         ActionInvalid: everything that is wrong with it; nothing was kept.
@@ -76,9 +83,13 @@ async def define_action(
     current = _find_current(store, action, replaces)
     if current and current.action.sha256 == action.sha256 and current.status is not Status.DRAFT:
         return Definition(current, (), current, find_denied(current.name))
-    check = await check_action(action, store, pool)
+    check = await check_action(action, store.get, pool)
     if problems := _find_failures(check):
         raise ActionInvalid(f"{action.name!r} was not kept:", problems)
+    is_other = current is not None and current.action.sha256 != action.sha256
+    replay = await replay_uses(action, current, store, pool) if current and is_other else Replay()
+    if replay.regressions and not anyway:
+        raise ActionInvalid(_refuse(action.name), [Problem(text) for text in replay.regressions])
     # What is called from this session later on is no reuse: it began before the definition, open or not.
     pool.identify(principal, from_session or DEFAULT_SESSION)
     near = await anyio.to_thread.run_sync(_find_near, action, index)
@@ -91,7 +102,7 @@ async def define_action(
         status = decide_status(check.tests, require_approval)
         entry = await anyio.to_thread.run_sync(partial(keep, tests=check.tests, schemas=check.schemas, status=status))
         await tell_change(LibraryChanged(store.revision, (entry.name,)), index, changed)
-    return Definition(entry, near, current, find_denied(entry.name))
+    return Definition(entry, near, current, find_denied(entry.name), replay)
 
 
 def _read(source: str, name: str | None, tags: Sequence[str]) -> Action:
@@ -117,6 +128,13 @@ def _find_current(store: Store, action: Action, replaces: str | None) -> Entry |
             f"replaces={action.name!r} makes this its next version; or choose another name."
         )
     return current
+
+
+def _refuse(name: str) -> str:
+    return (
+        f"{name!r} was not replaced: the new version does not do what the one before does. "
+        "Mend it, or give anyway=true if that is meant:"
+    )
 
 
 def _find_failures(check: Check) -> list[Problem]:

@@ -220,9 +220,15 @@ class Pool:
 
     async def check(self, name: str, sources: Mapping[str, str], requirements: tuple[str, ...]) -> Check:
         """Import and test an action in a worker that has run nothing and is ended after."""
+        async with self.trial() as session:
+            return await session.check(name, sources, requirements)
+
+    @contextlib.asynccontextmanager
+    async def trial(self) -> AsyncIterator[Session]:
+        """A session of nobody, in a worker that has run nothing and is ended after: what it does reaches no host."""
         session = await self._take()
         try:
-            return await session.check(name, sources, requirements)
+            yield session
         finally:
             await session.kill()
 

@@ -85,7 +85,8 @@ class DefineAction(Arguments):
         default=None, max_length=200, description="Instead of source: the session that defined function `name`"
     )
     name: str | None = Field(default=None, max_length=200)
-    replaces: str | None = Field(default=None, max_length=200, description="Existing action this is a new version of")
+    replaces: str | None = Field(default=None, max_length=200, description="Action this is a new version of")
+    anyway: bool = Field(default=False, description="Keep it despite a refusal")
     tags: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -245,6 +245,9 @@ def present_definition(definition: Definition, *, listed: bool) -> CallToolResul
         lines.append(f"In run_python: from actions import {entry.name}")
     if listed and before and before.schemas and entry.schemas and before.schemas.output != entry.schemas.output:
         lines.append("It returns another type now: until the tool list is read again, call it by execute_action.")
+    if replay := [*definition.replay.regressions, *definition.replay.findings]:
+        lines.append(f"Against v{before.version if before else 0}:")
+        lines += [f"- {text}" for text in replay]
     if entry.schemas is not None:
         lines.append(f"Arguments: {json.dumps(entry.input_schema, ensure_ascii=False)}")
         lines.append(f"Returns: {json.dumps(entry.schemas.output, ensure_ascii=False)}")

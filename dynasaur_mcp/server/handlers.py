@@ -255,6 +255,7 @@ class Handlers:
             name=given.name,
             from_session=given.from_session,
             replaces=given.replaces,
+            anyway=given.anyway,
             tags=given.tags,
             principal=self.principal_of(ctx),
             store=self.store,

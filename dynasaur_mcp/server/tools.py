@@ -95,8 +95,7 @@ def describe_meta_tools(network: Sequence[str] = ()) -> list[Tool]:
         describe_meta_tool(
             DefineAction,
             "Keep a function as an action: from then on it is found by search, called by name as a tool, and "
-            "importable. Its >>> examples and tests run first and must pass; PEP 723 metadata declares packages. Give "
-            "source, or from_session and name.",
+            "importable. Its >>> examples and tests run first and must pass; PEP 723 metadata declares packages.",
             ADDS,
         ),
         describe_meta_tool(
@@ -107,13 +106,13 @@ def describe_meta_tools(network: Sequence[str] = ()) -> list[Tool]:
         ),
         describe_meta_tool(
             ManageAction,
-            "Look at or change an action: show its source, history, diff or test a version, rollback to an earlier "
-            "version (also undoes delete), pin as a tool, enable, disable, delete. Also list or close sessions.",
+            "Look at an action, test or change it: show gives its source, rollback an earlier version (also after "
+            "delete), pin keeps it a tool. Also list or close sessions.",
             DELETES,
         ),
         describe_meta_tool(
             CheckRun,
-            "Output and result of a run that was still going or in background; wait for it, or cancel it.",
+            "Output and result of a run still going or in background; wait for it or cancel it.",
             ADDS,
         ),
     ]

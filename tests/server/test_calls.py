@@ -266,7 +266,7 @@ async def test_new_version_that_returns_another_type_says_how_to_call_it(open_cl
     async with open_client() as client:
         await client.call_tool("define_action", write_twin("add"))
         text = write_twin("add", returns="str", body="str(first + second)", result="'5'")
-        replaced = text_of(await client.call_tool("define_action", {**text, "replaces": "add"}))
+        replaced = text_of(await client.call_tool("define_action", {**text, "replaces": "add", "anyway": True}))
         assert "It returns another type now: until the tool list is read again, call it by execute_action." in replaced
         same = write_twin("add", returns="str", body="f'{first + second}'", result="'5'")
         replaced = text_of(await client.call_tool("define_action", {**same, "replaces": "add"}))
