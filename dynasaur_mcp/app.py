@@ -149,12 +149,12 @@ async def choose_sandbox(settings: Settings, presence: Presence) -> Sandbox:
     if settings.sandbox == "docker":
         return await _open_docker(settings, presence)
     if settings.sandbox == "jail":
-        return _open_jail(settings)
+        return _open_jail(settings, presence)
     try:
         return await _open_docker(settings, presence)
     except SandboxUnavailable as no_docker:
         try:
-            jail = _open_jail(settings)
+            jail = _open_jail(settings, presence)
         except SandboxUnavailable as no_jail:
             raise SandboxUnavailable(f"Code can run nowhere here. {no_docker} Or: {no_jail}") from None
         print(f"dynasaur-mcp: running code in the embedded jail. For Docker instead: {no_docker}", file=sys.stderr)  # noqa: T201
@@ -172,7 +172,7 @@ async def _open_docker(settings: Settings, presence: Presence) -> Sandbox:
     return DockerSandbox(engine, settings.limits(), store, presence, runtime=settings.docker_runtime)
 
 
-def _open_jail(settings: Settings) -> Sandbox:
+def _open_jail(settings: Settings, presence: Presence) -> Sandbox:
     from dynasaur_mcp.sandbox.jail import Jail, find_bwrap
     from dynasaur_mcp.sandbox.packages import PackageStore
     from dynasaur_mcp.sandbox.wheels import Target
@@ -180,4 +180,4 @@ def _open_jail(settings: Settings) -> Sandbox:
     find_bwrap()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     store = PackageStore(settings.cache, Target(version), settings.package_rules())
-    return Jail(settings.limits(), store)
+    return Jail(settings.limits(), store, presence)

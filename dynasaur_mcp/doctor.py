@@ -19,6 +19,7 @@ from dynasaur_mcp.app import choose_sandbox, open_store
 from dynasaur_mcp.errors import DynasaurError
 from dynasaur_mcp.library.embedding import Embedder
 from dynasaur_mcp.sandbox.base import Sandbox
+from dynasaur_mcp.sandbox.cgroup import find_place
 from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.sandbox.session import open_session
 from dynasaur_mcp.settings import Settings
@@ -53,7 +54,10 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     docker = await _check_sandbox(settings, "docker", needed=settings.sandbox == "docker")
     yield docker
     needed = settings.sandbox == "jail" or (settings.sandbox == "auto" and not docker.ok)
-    yield await _check_sandbox(settings, "jail", needed=needed)
+    jail = await _check_sandbox(settings, "jail", needed=needed)
+    yield jail
+    if jail.ok:
+        yield await anyio.to_thread.run_sync(_check_groups)
     yield await anyio.to_thread.run_sync(_check_uv)
     yield await anyio.to_thread.run_sync(_check_model, settings.model)
 
@@ -113,6 +117,19 @@ async def _ask(sandbox: Sandbox, settings: Settings) -> str:
     finally:
         await sandbox.aclose()
     return outcome.shown or outcome.error
+
+
+def _check_groups() -> Finding:
+    """Where the kernel cannot hold what jails use, their workers do, as far as they can see it."""
+    place = find_place()
+    if place.folders:
+        found = f"the jail's {', '.join(place.folders)} are held by cgroups, version {place.version}"
+        return Finding("cgroup", False, True, found)
+    advice = (
+        "Start the server by systemd-run --user --scope -p Delegate=yes dynasaur-mcp serve (without --user as root)."
+    )
+    found = f"the jail's memory and processes are held by the worker's own count and resource limits: {place.why_none}"
+    return Finding("cgroup", False, False, found, advice)
 
 
 def _check_uv() -> Finding:

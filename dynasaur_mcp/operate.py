@@ -44,7 +44,7 @@ def ps() -> None:
         if not state["held"] and not state["warm"]:
             rows.append((*head, "", "", "", "no worker", ""))
     left = anyio.run(find_leftovers, settings)
-    rows += [("gone", "docker", name, "", "", "left over: `dynasaur-mcp gc` removes it", "") for name in left]
+    rows += [("gone", *what, "", "", "left over: `dynasaur-mcp gc` removes it", "") for what in left]
     if not rows:
         typer.echo("No server runs.", err=True)
     show_table(["server", "sandbox", "worker", "session", "principal", "state", "memory"], rows)

@@ -10,6 +10,7 @@ from functools import partial
 import anyio.to_thread
 
 from dynasaur_mcp.errors import SandboxError
+from dynasaur_mcp.sandbox import cgroup
 from dynasaur_mcp.sandbox.docker import DockerSandbox, Engine, find_targets
 from dynasaur_mcp.sandbox.engine import connect
 from dynasaur_mcp.sandbox.image import image_tag
@@ -44,8 +45,9 @@ async def sweep(settings: Settings, *, all_packages: bool = False) -> list[Swept
     tags, docker = await _sweep_docker(settings)
     work = partial(sweep_folder, settings.cache / "packages", settings.packages_bytes, tags)
     removed = await anyio.to_thread.run_sync(work)
-    note = "jails end with their server; packages are those of the cache folder, also what is copied to docker"
-    return [docker, Swept("jail", 0, removed["sets"], removed["bytes"], note)]
+    jails = await anyio.to_thread.run_sync(_remove_groups, settings)
+    note = "control groups of servers that were killed; packages are those of the cache folder, also docker's"
+    return [docker, Swept("jail", jails, removed["sets"], removed["bytes"], note)]
 
 
 async def _sweep_docker(settings: Settings) -> tuple[set[str] | None, Swept]:
@@ -62,12 +64,25 @@ async def _sweep_docker(settings: Settings) -> tuple[set[str] | None, Swept]:
     return tags, Swept("docker", reaped, removed["sets"], removed["bytes"], note)
 
 
-async def find_leftovers(settings: Settings) -> list[str]:
-    """Names of containers that killed servers left behind; none where no engine answers."""
+def _remove_groups(settings: Settings) -> int:
+    with contextlib.closing(Presence(settings.cache / "servers")) as presence:
+        leftovers = cgroup.find_leftovers(presence)
+        for group in leftovers:
+            group.remove()
+    return len(leftovers)
+
+
+async def find_leftovers(settings: Settings) -> list[tuple[str, str]]:
+    """What killed servers left behind: the sandbox, and the name of a container (none where no engine answers) or of a
+    jail's control group.
+    """
+    found: list[tuple[str, str]] = []
     with contextlib.suppress(SandboxError, OSError):
         async with _open_docker(settings) as sandbox:
-            return await sandbox.leftovers()
-    return []
+            found += [("docker", name) for name in await sandbox.leftovers()]
+    with contextlib.suppress(OSError), contextlib.closing(Presence(settings.cache / "servers")) as presence:
+        found += [("jail", group.name) for group in await anyio.to_thread.run_sync(cgroup.find_leftovers, presence)]
+    return found
 
 
 @contextlib.asynccontextmanager

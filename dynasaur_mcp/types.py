@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
@@ -239,12 +239,22 @@ class Limits:
     cpus: float = 1.0
     workspace_bytes: int = 1 << 30
     tmp_bytes: int = 256 << 20
+    shm_bytes: int = 256 << 20
+    """Of /dev/shm."""
     file_bytes: int = 1 << 30
     open_files: int = 1024
     output_bytes: int = 1 << 20
     """Kept of each of stdout and stderr; the rest is counted and dropped."""
     network: tuple[str, ...] = ()
     """Hosts that code may reach by HTTP(S), in the normal form of `hosts`."""
+
+    def with_files_in_memory(self) -> Limits:
+        """Where files count against the memory: at most half of it can be workspace and a quarter `/tmp`.
+
+        A full one is then "No space left on device" to the code that filled it, not the end of its session.
+        """
+        workspace, tmp = min(self.workspace_bytes, self.memory_bytes // 2), min(self.tmp_bytes, self.memory_bytes // 4)
+        return replace(self, workspace_bytes=workspace, tmp_bytes=tmp, shm_bytes=min(self.shm_bytes, 16 << 20))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 
 from dynasaur_mcp import __version__
 from dynasaur_mcp.add import find_starter
+from dynasaur_mcp.sandbox.cgroup import find_place
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -281,6 +282,14 @@ def test_doctor_finds_a_working_jail_and_names_broken_files(jailed: Run, tmp_pat
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert re.search(r"^ok +jail: a worker answered", ran.stdout, re.MULTILINE), ran.stdout
     assert re.search(r"^ok +library: 0 actions in .*broken\.py: line 1", ran.stdout, re.MULTILINE), ran.stdout
+
+
+def test_doctor_says_who_holds_the_jails_memory(jailed: Run) -> None:
+    place = find_place()
+    said = (
+        rf"ok +cgroup: .* version {place.version}$" if place.folders else rf"missing +cgroup: .*{place.why_none}\n +→ "
+    )
+    assert re.search(f"^{said}", jailed("doctor").stdout, re.MULTILINE)
 
 
 def test_doctor_finds_a_working_engine(dynasaur: Run, require: Callable[[str], None]) -> None:

@@ -3,8 +3,7 @@
 Nothing of the host is mounted, so an engine elsewhere does as well. `put_archive` is refused on a read-only root, even
 into a tmpfs: files travel in the worker's frames.
 
-`/workspace` and `/tmp` are in memory, and count against the container's. So at most half of it can be workspace and a
-quarter `/tmp`: a full one is then "No space left on device" to the code that filled it, not the end of its session.
+`/workspace` and `/tmp` are in memory, and count against the container's: see `Limits.with_files_in_memory`.
 
 gVisor (`runsc`) lets a process kill pid 1 and read its environment and descriptors, where both have one uid. So there
 the worker starts as root with the right to change that and nothing else, and its supervisor gets a uid of its own.
@@ -248,11 +247,10 @@ class DockerSandbox:
 
     def _config(self) -> dict[str, Any]:
         """The whole of a worker's container, in the words of the engine's API."""
-        limits = self.limits
+        limits = self.limits.with_files_in_memory()
         worker_limits: dict[str, object] = dataclasses.asdict(limits)
         if self._on_gvisor:
             worker_limits |= {"uid": UID, "own_uid": SUPERVISOR_UID, "limit_processes": True}
-        workspace, tmp = workspace_and_tmp_bytes(limits)
         ulimits = (("core", 0), ("nofile", limits.open_files), ("fsize", limits.file_bytes))
         return {
             "Image": self.engine.image,
@@ -277,14 +275,14 @@ class DockerSandbox:
                 "SecurityOpt": self._security,
                 "ReadonlyRootfs": True,
                 "Tmpfs": {
-                    "/workspace": f"rw,exec,nosuid,nodev,mode=1777,size={workspace}",
-                    "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={tmp}",
+                    "/workspace": f"rw,exec,nosuid,nodev,mode=1777,size={limits.workspace_bytes}",
+                    "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={limits.tmp_bytes}",
                 },
                 "Mounts": [{"Type": "volume", "Source": self.volume, "Target": PLACE, "ReadOnly": True}],
                 "NetworkMode": "none",
                 "IpcMode": "private",
                 "CgroupnsMode": "private",
-                "ShmSize": 16 << 20,
+                "ShmSize": limits.shm_bytes,
                 "PidsLimit": limits.processes,
                 "Memory": limits.memory_bytes,
                 "MemorySwap": limits.memory_bytes,
@@ -314,8 +312,3 @@ class DockerSandbox:
             raise SandboxUnavailable(NO_ENGINE) from error
         self._presence.forget_dead()
         return len(leftovers)
-
-
-def workspace_and_tmp_bytes(limits: Limits) -> tuple[int, int]:
-    """Sizes of /workspace and /tmp: see the module's docstring."""
-    return min(limits.workspace_bytes, limits.memory_bytes // 2), min(limits.tmp_bytes, limits.memory_bytes // 4)

@@ -4,7 +4,9 @@ Root and an ordinary user get there by different ways. An ordinary user's jail h
 has none: bubblewrap sets it up with root's rights and the worker then becomes a uid that no one else has, because the
 kernel holds real root, also under another name in a namespace, to no limit on processes.
 
-Memory has two bounds: RLIMIT_DATA for each process, and the supervisor's count over all of them.
+Memory and processes are held by a control group where this server may make one: see `cgroup`. Everywhere memory has
+two bounds more, RLIMIT_DATA for each process and the supervisor's count over all of them, and processes have
+RLIMIT_NPROC. What these two do not see, a group does: socket buffers, and shared mappings that a process has let go of.
 """
 
 from __future__ import annotations
@@ -23,14 +25,17 @@ import ssl
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 from anyio.abc import Process
 
 from dynasaur_mcp.errors import SandboxUnavailable, WorkerLost
+from dynasaur_mcp.sandbox.cgroup import Group, Place, children_of, find_leftovers, find_place
 from dynasaur_mcp.sandbox.packages import PackageStore
+from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.sandbox.seccomp import build_filter
 from dynasaur_mcp.types import Limits
 
@@ -67,38 +72,92 @@ class Jail:
 
     name = "jail"
 
-    def __init__(self, limits: Limits, packages: PackageStore) -> None:
+    def __init__(self, limits: Limits, packages: PackageStore, presence: Presence) -> None:
+        """
+        Args:
+            presence: This server's. Servers of one folder remove each other's leftover groups, no others'.
+        """
         self._limits = limits
         self._packages = packages
+        self._presence = presence
+        self._place: Place | None = None
         self._workers: set[JailWorker] = set()
         self._starting = anyio.Lock()
 
     async def start(self) -> JailWorker:
-        worker_limits = dataclasses.asdict(self._limits) | {"limit_processes": True}
+        # One at a time: what another start has pinned this thread to is not where it belongs.
+        async with self._starting:
+            group = await self._new_group()
+            try:
+                if group:
+                    await self._work(group.make, self._limits)
+                process = await self._open_process(group)
+            except BaseException:
+                await _remove(group)
+                raise
+        worker = JailWorker(process, group, self._workers)
+        self._workers.add(worker)
+        try:
+            # Before the worker is sent anything; its interpreter loads meanwhile.
+            if group:
+                await self._work(group.take, process.pid)
+        except BaseException:
+            await worker.kill()
+            raise
+        return worker
+
+    async def _new_group(self) -> Group | None:
+        """Yet to be made; None where the kernel gives no groups to this server.
+
+        Raises:
+            SandboxUnavailable
+        """
+        if self._place is None:
+            self._place = await anyio.to_thread.run_sync(find_place)
+        try:
+            return self._place.new_group(self._presence) if self._place.folders else None
+        except OSError as error:
+            raise SandboxUnavailable(f"The cache folder cannot be written: {error.strerror}.") from error
+
+    async def _work(self, on_group: Callable[..., None], *arguments: object) -> None:
+        """Raises: SandboxUnavailable."""
+        try:
+            await anyio.to_thread.run_sync(on_group, *arguments)
+        except OSError as error:
+            self._place = None  # looked for anew by the next start
+            raise SandboxUnavailable(f"The jail's control group could not be made: {error.strerror}.") from error
+
+    async def _open_process(self, group: Group | None) -> Process:
+        """Raises: SandboxUnavailable."""
+        limits = self._limits.with_files_in_memory() if group else self._limits
+        worker_limits = dataclasses.asdict(limits) | {"limit_processes": True}
         if os.geteuid() == 0:
             worker_limits["uid"] = _FIRST_UID + secrets.randbelow(1 << 24)
         try:
-            # One at a time: what another start has pinned this thread to is not where it belongs.
-            async with self._starting:
-                with _seccomp_descriptor() as seccomp, _pinned_to(self._limits.cpus):
-                    command = [*_bwrap_command(self._limits, self._packages.folder, seccomp), *_program(worker_limits)]
-                    process = await anyio.open_process(
-                        command,
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.PIPE,
-                        pass_fds=(seccomp,),
-                        env={},
-                    )
+            with _seccomp_descriptor() as seccomp, _pinned_to(limits.cpus):
+                return await anyio.open_process(
+                    [*_bwrap_command(limits, self._packages.folder, seccomp, group), *_program(worker_limits)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    pass_fds=(seccomp,),
+                    env={},
+                )
         except OSError as error:
             raise SandboxUnavailable(f"bubblewrap could not be started: {error.strerror}.") from error
-        worker = JailWorker(process, self._workers)
-        self._workers.add(worker)
-        return worker
 
     async def reap(self) -> int:
-        # Jails die with the server that started them: nothing is ever left.
-        return 0
+        """Jails die with the server that started them: only their groups are left."""
+        return await anyio.to_thread.run_sync(self._reap)
+
+    def _reap(self) -> int:
+        try:
+            leftovers = find_leftovers(self._presence)
+        except OSError as error:
+            raise SandboxUnavailable(f"The cache folder cannot be written: {error.strerror}.") from error
+        for group in leftovers:
+            group.remove()
+        return len(leftovers)
 
     async def packages(self, requirements: tuple[str, ...], is_gone: bool = False) -> str:  # noqa: ARG002
         resolved = await self._packages.resolve(requirements)
@@ -116,8 +175,9 @@ class Jail:
 class JailWorker:
     """One bubblewrap process."""
 
-    def __init__(self, process: Process, register: set[JailWorker]) -> None:
+    def __init__(self, process: Process, group: Group | None, register: set[JailWorker]) -> None:
         self._process = process
+        self._group = group
         self._register = register
         self._killing = anyio.Lock()
 
@@ -147,10 +207,13 @@ class JailWorker:
             async with self._killing:
                 if self in self._register:
                     await self._kill()
+                    await _remove(self._group)
                     self._register.discard(self)
 
     async def _kill(self) -> None:
-        for pid in (*_children_of(self._process.pid), self._process.pid):
+        # The worker too: in root's jail it has a uid that bubblewrap, without capabilities, cannot end. Where the
+        # kernel has no list of children it ends when its stdin does.
+        for pid in (*children_of(self._process.pid), self._process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         with anyio.move_on_after(_KILL_SECONDS, shield=True):
@@ -170,13 +233,10 @@ class JailWorker:
         return words.decode(errors="replace").strip() or "it ended without a word"
 
 
-def _children_of(pid: int) -> list[int]:
-    """The worker below a bubblewrap: in root's jail it has a uid that bubblewrap, without capabilities, cannot end."""
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        # Gone, or a kernel without this list: the worker ends when its stdin does.
-        return []
+async def _remove(group: Group | None) -> None:
+    if group:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(group.remove)
 
 
 def find_bwrap() -> str:
@@ -199,7 +259,7 @@ def find_bwrap() -> str:
         ) from None
 
 
-def _bwrap_command(limits: Limits, packages: Path, seccomp: int) -> list[str]:
+def _bwrap_command(limits: Limits, packages: Path, seccomp: int, group: Group | None) -> list[str]:
     command = [find_bwrap(), "--die-with-parent", "--new-session", "--as-pid-1", "--clearenv", "--cap-drop", "ALL"]
     command += [f"--unshare-{what}" for what in ("ipc", "pid", "net", "uts", "cgroup-try")] + ["--hostname", "sandbox"]
     if os.geteuid() == 0:
@@ -220,10 +280,15 @@ def _bwrap_command(limits: Limits, packages: Path, seccomp: int) -> list[str]:
     command += _program_binds()
     command += ["--ro-bind", str(packages), PACKAGES]
     command += ["--proc", "/proc", "--dev", "/dev"]
+    if group:
+        outside, inside = group.events
+        for parent in reversed(Path(inside).parents[:-1]):
+            command += ["--perms", "0755", "--dir", str(parent)]
+        command += ["--ro-bind", str(outside), inside]
     for place, size_bytes in (
         ("/workspace", limits.workspace_bytes),
         ("/tmp", limits.tmp_bytes),
-        ("/dev/shm", limits.tmp_bytes),
+        ("/dev/shm", limits.shm_bytes),
     ):
         command += ["--perms", "1777", "--size", str(size_bytes), "--tmpfs", place]
     command += ["--remount-ro", "/dev", "--remount-ro", "/"]

@@ -238,3 +238,41 @@ def test_leftovers_of_a_killed_server_are_listed_and_removed(
         if client.containers(all=True, filters={"id": container["Id"]}):
             client.remove_container(container["Id"], force=True)
         client.close()
+
+
+@ONE_IS_ENOUGH
+def test_groups_of_a_killed_server_go_with_the_next_one_or_gc_and_those_of_others_stay(
+    library: Path, shell: Shell, require: Callable[[str], None]
+) -> None:
+    require("jail")
+    from dynasaur_mcp.sandbox.cgroup import find_place
+    from dynasaur_mcp.sandbox.presence import Presence
+
+    place = find_place()
+    if not place.folders:
+        pytest.skip(place.why_none)
+
+    def groups() -> set[str]:
+        prefix = f"dynasaur-{Presence(library.parent / 'cache' / 'servers').home}-"
+        return {path.name for folder in place.folders.values() for path in folder.glob(f"{prefix}*")}
+
+    def leave() -> set[str]:
+        before = groups()
+        with open_raw(env) as server:
+            server.call("run_python", 2, code="1")
+            return groups() - before
+
+    env = environment(library, "jail", warm_workers=0)
+    with open_raw(env) as other:
+        other.call("run_python", 2, code="n = 1")
+        others = groups()
+        first = leave()
+        assert first
+        assert first <= groups()
+        second = leave()
+        assert second
+        assert groups() == others | second
+        assert [row[:3] for row in shell.rows("ps") if row[0] == "gone"] == [["gone", "jail", *second]]
+        assert shell.rows("gc")[1][1] == "1"
+        assert groups() == others
+        assert other.call("run_python", 3, code="n")["result"]["content"][0]["text"].startswith("Value:\n1")

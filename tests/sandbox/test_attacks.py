@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from dynasaur_mcp.errors import FileRefused
+from dynasaur_mcp.sandbox.cgroup import find_place
 from dynasaur_mcp.sandbox.container import HOME_LABEL
 from dynasaur_mcp.sandbox.engine import connect
 from dynasaur_mcp.sandbox.presence import Presence
@@ -204,6 +205,44 @@ async def test_step_is_ended_and_the_session_is_as_it_was(attacked: Attacked, at
             assert outcome.ending in (Ending.MEMORY, Ending.LOST), outcome
             return
         assert outcome.ending is ending, outcome
+        assert "as they were before this step" in outcome.notes[0]
+
+
+UNSEEN = {
+    "memory that is shared and let go of": """
+for _ in range(16):
+    block = mmap.mmap(-1, 64 << 20)
+    held = [*globals().get('held', []), block]
+    for start in range(0, len(block), 1 << 20):
+        block[start : start + (1 << 20)] = bytes(b'x') * (1 << 20)
+        block.madvise(mmap.MADV_DONTNEED)
+""",
+    "socket buffers of many processes": """
+def fill():
+    while True:
+        try:
+            held.extend(pair := socket.socketpair())
+            pair[0].setblocking(False)
+            while pair[0].send(bytes(1 << 16)): pass
+        except BlockingIOError: pass
+        except OSError: return
+held = []
+for _ in range(12):
+    if not os.fork(): fill(); time.sleep(60)
+time.sleep(60)
+""",
+}
+
+
+@pytest.mark.parametrize("attack", UNSEEN)
+async def test_memory_that_no_process_shows_is_held_by_the_kernel(
+    attacked: Attacked, attack: str, sandbox_name: str
+) -> None:
+    if RUNTIME or (sandbox_name == "jail" and not find_place().folders):
+        pytest.skip("no cgroup of its own holds the sandbox's processes")
+    async with attacked() as target:
+        outcome = await target.step(UNSEEN[attack], 20)
+        assert outcome.ending is Ending.MEMORY, outcome
         assert "as they were before this step" in outcome.notes[0]
 
 

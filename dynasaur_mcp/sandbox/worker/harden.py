@@ -7,14 +7,17 @@ import ctypes
 import os
 import resource
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _libc = ctypes.CDLL(None, use_errno=True)
-with open("/proc/self/oom_score_adj") as _file:
-    _usual_expendability = int(_file.read())
+# Open from the start: this one is closed to a process that cannot be read.
+_own_expendability = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+_usual_expendability = os.read(_own_expendability, 16).strip()
+_forks_expendability = str(max(int(_usual_expendability), 100)).encode()
 
 
 def harden_supervisor(limits: dict[str, Any]) -> None:
@@ -51,11 +54,31 @@ def set_readable(readable: bool) -> None:
     _control(_PR_SET_DUMPABLE, int(readable))
 
 
+@contextlib.contextmanager
+def expendable_forks() -> Iterator[None]:
+    """Of what is forked meanwhile the kernel is to end any before this process when memory is out."""
+    _set_expendability(_forks_expendability)
+    try:
+        yield
+    finally:
+        _set_expendability(_usual_expendability)
+
+
 def set_expendable(expendable: bool) -> None:
     """Whether this process is what the kernel ends first when memory is out. It must be readable at the time."""
     # gVisor and odd kernels do without.
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000" if expendable else str(_usual_expendability))
+    with contextlib.suppress(OSError):
+        # By descriptor: a file object would cost each fork its pages.
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        try:
+            os.write(descriptor, b"1000" if expendable else _forks_expendability)
+        finally:
+            os.close(descriptor)
+
+
+def _set_expendability(value: bytes) -> None:
+    with contextlib.suppress(OSError):
+        os.write(_own_expendability, value)
 
 
 def limit_memory(memory_bytes: int) -> None:

@@ -39,6 +39,7 @@ from typing import Any
 from dynasaur_mcp.sandbox.sets import HeldSets
 from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
 from dynasaur_mcp.sandbox.worker import problems
+from dynasaur_mcp.sandbox.worker.harden import expendable_forks
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
 from dynasaur_mcp.sandbox.worker.relay import Relay
 from dynasaur_mcp.sandbox.worker.template import become_template
@@ -291,7 +292,8 @@ class Supervisor:
 
     def _start_template(self) -> Forker:
         ours, theirs = socket.socketpair()
-        pid = os.fork()
+        with expendable_forks():
+            pid = os.fork()
         if pid == 0:
             with contextlib.suppress(OSError):
                 ours.close()
