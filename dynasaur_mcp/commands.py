@@ -25,6 +25,7 @@ from dynasaur_mcp.errors import ActionError, SettingsError
 from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.manage import manage_action
 from dynasaur_mcp.operate import files, ps, sessions
+from dynasaur_mcp.records import restore, stale, stats
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.sweep import sweep
 from dynasaur_mcp.tables import show_table
@@ -49,6 +50,9 @@ app.add_typer(image, name="image")
 app.add_typer(sessions, name="sessions")
 app.add_typer(files, name="files")
 app.command()(ps)
+app.command()(stats)
+actions.command()(stale)
+actions.command()(restore)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -213,7 +217,7 @@ def approve(names: Annotated[list[str], typer.Argument(metavar="NAME…")], libr
 
 @actions.command("remove")
 def remove(names: Annotated[list[str], typer.Argument(metavar="NAME…")], library: Library = None) -> None:
-    """Delete actions. Their history stays, so that manage_action can bring them back."""
+    """Delete actions. Their history stays, so that `actions restore` can bring them back."""
 
     async def delete() -> None:
         async with open_app(read_settings(library=library)) as app:

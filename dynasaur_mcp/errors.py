@@ -3,7 +3,8 @@
 DynasaurError
 ├─ ActionError             the model can fix it: shown to it whole
 │  ├─ ActionNotFound
-│  │  └─ ActionBroken
+│  │  ├─ ActionBroken
+│  │  └─ ActionDeleted
 │  ├─ ActionExists
 │  ├─ ActionDisabled
 │  ├─ NetworkDenied
@@ -56,9 +57,21 @@ class ActionBroken(ActionNotFound):
     """The library has a file of that name which is no action now, as someone left it."""
 
     def __init__(self, name: str, problems: Sequence[Problem]) -> None:
-        hint = "A person has to mend it; manage_action(op='history') tells whether there are versions to roll back to"
+        hint = "A person has to mend it, or to remove it: op='rollback' of manage_action then brings a version back"
         told = "\n".join(f"- {problem}" for problem in problems)
         ActionError.__init__(self, f"The file of {name!r} in the library is no action now. {hint}.\n{told}")
+
+
+class ActionDeleted(ActionNotFound):
+    """There was one of that name."""
+
+    def __init__(self, name: str, version: int) -> None:
+        """
+        Args:
+            version: Its last.
+        """
+        undo = f"manage_action(name={name!r}, op='rollback', version={version}) brings it back"
+        ActionError.__init__(self, f"No action named {name!r}: it was deleted. {undo}.")
 
 
 class ActionExists(ActionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from dynasaur_mcp.errors import ActionDisabled, NetworkDenied
+from dynasaur_mcp.errors import ActionDisabled, ActionNotFound, LibraryError, NetworkDenied
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.uses import follow_uses, join_requirements, naming_who_needs
 from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
@@ -37,9 +37,8 @@ async def execute_action(
     used = follow_uses(store.get, [name], pool.limits.network)
     if used.denied:
         raise NetworkDenied(name, used.denied)
-    # Before the call: the session may be closed as soon as it ends.
-    session_id = pool.identify(principal, session or DEFAULT_SESSION)
     async with pool.session(principal, session or DEFAULT_SESSION, create=session is None) as opened:
+        session_id = pool.identify(principal, opened.name)
         with naming_who_needs(used.needs, name):
             outcome = await opened.call(
                 name, used.sources, join_requirements(used.needs), arguments, on_output=on_output
@@ -56,4 +55,13 @@ async def execute_action(
         arguments=arguments,
         uses=[other for other in used.sources if other != name],
     )
-    return outcome
+    return outcome if outcome.succeeded else _add_warning(outcome, name, store)
+
+
+def _add_warning(outcome: Outcome, name: str, store: Store) -> Outcome:
+    """With what is to be done about the action, if calls of it fail most of the time."""
+    try:
+        warning = store.get(name).warning
+    except (ActionNotFound, LibraryError):
+        return outcome
+    return replace(outcome, notes=(*outcome.notes, warning)) if warning else outcome

@@ -34,7 +34,7 @@ async def manage_action(
 
     Args:
         op: show, history, diff, test, rollback, pin, unpin, enable, disable or delete.
-        version: For show and diff an older one; for rollback the one to go back to.
+        version: For show and diff an older one; for rollback the one to go back to, if it is not deleted.
         require_approval: Nothing becomes active here that was not.
 
     Raises:
@@ -46,7 +46,7 @@ async def manage_action(
         case "show":
             return _describe(_find(store, name, version), _find_current(store, name))
         case "history":
-            return _list_history(store.history(name), _find_current(store, name))
+            return _list_history(name, store)
         case "diff":
             return _compare(name, version, store)
     if version is not None and op != "rollback":
@@ -62,7 +62,7 @@ async def manage_action(
             case "rollback":
                 text = await _roll_back(name, version, principal, store, require_approval)
             case "pin" | "unpin":
-                text = await _pin(name, op == "pin", store)
+                text = await _pin(store.get(name).name, op == "pin", store)
             case "enable":
                 text = await _enable(store.get(name), store, require_approval)
             case "disable":
@@ -83,8 +83,11 @@ async def _test(entry: Entry, store: Store, pool: Pool, require_approval: bool) 
 
 
 async def _roll_back(name: str, version: int | None, principal: str, store: Store, require_approval: bool) -> str:
+    versions = store.history(name)
+    if version is None and _find_current(store, name) is None:
+        version = versions[0].version
     if version is None:
-        there = ", ".join(str(entry.version) for entry in reversed(store.history(name)))
+        there = ", ".join(str(entry.version) for entry in reversed(versions))
         raise ArgumentsInvalid("rollback cannot be done:", [Problem(f"give the `version` to go back to: {there}")])
     roll_back = partial(store.rollback, name, version, author=principal, require_approval=require_approval)
     entry = await anyio.to_thread.run_sync(roll_back)
@@ -144,11 +147,13 @@ def _compare(name: str, version: int | None, store: Store) -> str:
     return "\n".join(lines) or f"v{old.version} and v{newest.version} of {name!r} have the same source."
 
 
-def _list_history(versions: list[Entry], current: Entry | None) -> str:
-    lines = [_headline(entry, current=current) for entry in versions]
-    if current is None:
-        lines.insert(0, f"{versions[0].name!r} is deleted, or its file is broken; op='rollback' brings a version back.")
-    return "\n".join(lines)
+def _list_history(name: str, store: Store) -> str:
+    versions, why_none, current = store.history(name), [], None
+    try:
+        current = store.get(name)
+    except ActionNotFound as error:
+        why_none = [str(error)]
+    return "\n".join([*why_none, *(_headline(entry, current=current) for entry in versions)])
 
 
 def _find(store: Store, name: str, version: int | None) -> Entry:
@@ -186,8 +191,17 @@ def _describe(entry: Entry, current: Entry | None) -> str:
     lists = {"tags": action.tags, "needs": action.requirements, "network": action.network, "uses": action.uses}
     facts = [f"{label}: {', '.join(values)}" for label, values in lists.items() if values]
     calls = f"{entry.successes} of {entry.calls} calls succeeded" if entry.calls else "never called"
+    used = f", last used {entry.used_at:%Y-%m-%d %H:%M} UTC" if entry.used_at else ""
+    warning = [entry.warning] if entry.warning else []
     advice = [f"advice: {advice}" for advice in action.advice]
-    head = [_headline(entry, current=current), calls, *facts, *_list_failures(entry.tests), *advice]
+    head = [
+        _headline(entry, current=current),
+        f"{calls}{used}",
+        *warning,
+        *facts,
+        *_list_failures(entry.tests),
+        *advice,
+    ]
     return "\n".join([*head, "", f"```python\n{action.source.rstrip()}\n```"])
 
 

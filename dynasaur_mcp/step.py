@@ -38,8 +38,8 @@ async def run_step(
     imported = await _find_used(code)
     used = follow_uses(store.get, imported, pool.limits.network)
     needs = {**used.needs, "": (*requirements, *read_step(code))}
-    session_id = pool.identify(principal, session)
     async with pool.session(principal, session) as opened:
+        session_id = pool.identify(principal, session)
         with naming_who_needs(needs):
             outcome = await opened.run(
                 code,

@@ -179,6 +179,17 @@ class Entry:
         return len(self.recent) >= ENOUGH_CALLS and self.recent_failures * 2 > len(self.recent)
 
     @property
+    def warning(self) -> str:
+        """What to do about an active action most of whose recent calls failed; empty for any other."""
+        if self.status is not Status.ACTIVE or not self.is_failing:
+            return ""
+        undo = ", go back to a version that worked (manage_action op='rollback')" if self.version > 1 else ""
+        return (
+            f"{self.recent_failures} of its last {len(self.recent)} calls failed. "
+            f"Mend it (define_action replaces={self.name!r}){undo}, or disable it (op='disable')."
+        )
+
+    @property
     def name(self) -> str:
         return self.action.name
 
@@ -196,6 +207,20 @@ class Entry:
             for name, schema in given.items()
         }
         return {**self.schemas.input, "properties": properties}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How an action, any version of it, was used."""
+
+    maker: str = ""
+    """Who defined its first version."""
+    imports: int = 0
+    """Steps that imported it and succeeded."""
+    reuse: int = 0
+    """Calls that returned, and imports, in a session that began after the version used was defined."""
+    p50_seconds: float | None = None
+    """Of the calls that returned; None: none did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,11 +138,10 @@ class Change:
         earlier = execute(query, names).fetchone()
         if intent:
             keeping = _read_keeping(intent)
-        elif earlier:
+        elif earlier and Status(earlier[1]) is not Status.DISABLED:
             keeping = replace(_read_keeping(earlier), author=FILE_AUTHOR)
-            if keeping.status is Status.DISABLED:
-                keeping = replace(keeping, status=decide_status(keeping.tests))
         else:
+            # Of one that was disabled it is not known whether a person had approved it: it is checked as if new.
             keeping = Keeping(FILE_AUTHOR, Status.DRAFT, Tests(), None)
         self.add_version(action, keeping)
         self.forget_intent(action)

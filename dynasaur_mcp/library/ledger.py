@@ -14,12 +14,15 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+from statistics import median
 
 from dynasaur_mcp.errors import LibraryError
 from dynasaur_mcp.library.change import Change, Stat, read_row
 from dynasaur_mcp.library.database import LEDGER_FILE, open_for_writing, open_in_memory, set_aside
-from dynasaur_mcp.types import RECENT_CALLS, Action, Broken, Ending, Entry, LibraryChanged, Problem, Status
+from dynasaur_mcp.types import RECENT_CALLS, Action, Broken, Ending, Entry, LibraryChanged, Problem, Status, Usage
 
 KEPT_ARGUMENTS = 20
 """Of each action: those of its last distinct calls."""
@@ -38,6 +41,14 @@ WHERE name = ?4
 _FORGET_ARGUMENTS = """
 DELETE FROM arguments WHERE name = ?1
     AND id <= (SELECT id FROM arguments WHERE name = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)
+"""
+
+_REUSE = """
+SELECT used.name, count(*) FROM (
+    SELECT name, version, session FROM calls WHERE ending = ?
+    UNION ALL SELECT name, version, session FROM imports) AS used
+JOIN versions v ON v.name = used.name AND v.version = used.version
+WHERE used.session > v.defined_at GROUP BY used.name
 """
 
 Execute = Callable[[str, tuple[object, ...]], object]
@@ -279,6 +290,19 @@ class Ledger:
             execute("UPDATE actions SET used_at = ? WHERE name = ?", (now.isoformat(), name))
             if entry := self._cache.get(name):
                 self._cache[name] = replace(entry, used_at=now)
+
+    def find_usages(self) -> dict[str, Usage]:
+        """Of each action there ever was. Goes through all calls."""
+        with self.reading() as connection:
+            makers = connection.execute("SELECT name, author, min(version) FROM versions GROUP BY name").fetchall()
+            imports = dict(connection.execute("SELECT name, count(*) FROM imports GROUP BY name"))
+            reuse = dict(connection.execute(_REUSE, (Ending.RETURNED,)))
+            query = "SELECT name, seconds FROM calls WHERE ending = ? ORDER BY name, seconds"
+            rows = connection.execute(query, (Ending.RETURNED,))
+            medians = {name: median(seconds for _, seconds in group) for name, group in groupby(rows, itemgetter(0))}
+        return {
+            name: Usage(maker, imports.get(name, 0), reuse.get(name, 0), medians.get(name)) for name, maker, _ in makers
+        }
 
     def find_arguments(self, name: str) -> list[str]:
         """Those kept of its calls, as JSON, newest first."""

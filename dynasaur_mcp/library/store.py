@@ -19,12 +19,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from dynasaur_mcp.errors import ActionBroken, ActionError, ActionExists, ActionNotFound, LibraryError
+from dynasaur_mcp.errors import ActionBroken, ActionDeleted, ActionError, ActionExists, ActionNotFound, LibraryError
 from dynasaur_mcp.library import folder as files
 from dynasaur_mcp.library.change import Change, Keeping, decide_status
 from dynasaur_mcp.library.ledger import Ledger, Mark
 from dynasaur_mcp.library.recording import write_arguments
-from dynasaur_mcp.types import JSON, NAME_PATTERN, Action, Broken, Ending, Entry, LibraryChanged, Schemas, Status, Tests
+from dynasaur_mcp.types import (
+    JSON,
+    NAME_PATTERN,
+    Action,
+    Broken,
+    Ending,
+    Entry,
+    LibraryChanged,
+    Schemas,
+    Status,
+    Tests,
+    Usage,
+)
 
 NEWEST = 5
 """So many of the newest actions are exposed before the most called ones."""
@@ -184,6 +196,10 @@ class Store(Protocol):
         """What others changed, or a look took in, since this was last asked; None: nothing."""
         ...
 
+    def usages(self) -> dict[str, Usage]:
+        """By name, also of deleted actions. Takes time for each call ever made."""
+        ...
+
     def refresh(self) -> LibraryChanged | None:
         """Look, then the news."""
         ...
@@ -239,6 +255,8 @@ class FileStore:
             return entry
         for broken in ledger.find_broken(f"{name}.py"):
             raise ActionBroken(name, broken.problems)
+        if versions := ledger.find_history(name):
+            raise ActionDeleted(name, versions[0].version)
         raise ActionNotFound(name, self._known.find_near(name))
 
     @property
@@ -413,6 +431,9 @@ class FileStore:
 
     def recorded_arguments(self, name: str) -> list[dict[str, JSON]]:
         return [json.loads(text) for text in self._ledger.find_arguments(name)]
+
+    def usages(self) -> dict[str, Usage]:
+        return self._ledger.find_usages()
 
     def look(self) -> None:
         with self._looking:

@@ -299,6 +299,7 @@ def describe_match(match: Match, *, full: bool) -> str:
     if entry.status is not Status.ACTIVE:
         record += f", {entry.status.value}"
     lines = [action.signature, f"  [{record}] fits: {', '.join(match.why) or 'nearest'}"]
+    lines += [f"  {entry.warning}"] if entry.warning else []
     lines += [f"  {line}" for line in (action.docstring.strip().splitlines() if full else [action.summary])]
     calls = [example for example in action.examples if f"{entry.name}(" in example]
     if calls and not full:

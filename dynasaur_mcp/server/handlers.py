@@ -31,7 +31,7 @@ from mcp_types import (
 
 from dynasaur_mcp import __version__
 from dynasaur_mcp.define import define_action
-from dynasaur_mcp.errors import ActionBroken, ActionError, ActionNotFound, LibraryError, SandboxError
+from dynasaur_mcp.errors import ActionBroken, ActionDeleted, ActionError, ActionNotFound, LibraryError, SandboxError
 from dynasaur_mcp.execute import execute_action
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import Store
@@ -180,7 +180,7 @@ class Handlers:
                 return await self._check(ctx, read_arguments(CheckRun, name, arguments))
         try:
             return await self._execute(ctx, name, arguments, None, promised=True)
-        except ActionBroken:
+        except (ActionBroken, ActionDeleted):
             raise
         except ActionNotFound:
             raise self._tool_not_found(name) from None

@@ -14,7 +14,7 @@ from dynasaur_mcp.manage import manage_action
 from dynasaur_mcp.sandbox.pool import open_pool
 from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.settings import read_settings
-from dynasaur_mcp.types import LibraryChanged, Status, Tests
+from dynasaur_mcp.types import Ending, LibraryChanged, Status, Tests
 from tests.library.conftest import put, write_source
 
 pytestmark = pytest.mark.anyio
@@ -77,7 +77,7 @@ async def test_history_lists_versions_newest_first_also_of_a_deleted_action(stor
     assert first.startswith("add v2 · draft · 1/2 tests")
     assert second.startswith("add v1 · superseded")
     await manage("add", "delete")
-    assert "is deleted" in await manage("add", "history")
+    assert "it was deleted. manage_action(name='add', op='rollback', version=2)" in await manage("add", "history")
 
 
 async def test_diff_is_to_the_version_before_or_to_the_one_given(store: FileStore, manage: Manage) -> None:
@@ -133,6 +133,47 @@ async def test_deleting_or_disabling_names_those_who_use_it(store: FileStore, ma
     put(store, write_source("top", uses="low"))
     assert "will fail now: top" in await manage("low", "disable")
     assert "will fail now: top" in await manage("low", "delete")
+
+
+async def test_going_back_without_a_version_brings_back_what_was_deleted(store: FileStore, manage: Manage) -> None:
+    put(store, write_source("add"))
+    put(store, write_source("add", "Second."), 1)
+    await manage("add", "pin")
+    await manage("add", "delete")
+    for op in ("show", "pin", "delete", "test"):
+        with pytest.raises(ActionNotFound, match=r"deleted.*version=2\) brings it back"):
+            await manage("add", op)
+    assert "Its source is that of v2" in await manage("add", "rollback")
+    entry = store.get("add")
+    assert (entry.version, entry.status, entry.pinned) == (3, Status.ACTIVE, True)
+    assert entry.action.docstring.startswith("Second.")
+
+
+async def test_a_broken_file_is_left_as_it_is_until_a_person_removed_it(
+    store: FileStore, manage: Manage, folder: Path
+) -> None:
+    put(store, write_source("add"))
+    (folder / "add.py").write_text("def add(:")
+    store.refresh()
+    assert "is no action now" in await manage("add", "history")
+    with pytest.raises(ActionError, match="ask a person"):
+        await manage("add", "rollback")
+    assert (folder / "add.py").read_text() == "def add(:"
+    (folder / "add.py").unlink()
+    assert "add v2" in await manage("add", "rollback")
+
+
+async def test_show_says_what_to_do_about_an_action_whose_calls_fail(store: FileStore, manage: Manage) -> None:
+    put(store, write_source("add"))
+    put(store, write_source("add", "Second."), 1)
+    for _ in range(5):
+        store.record_call("add", 2, principal="ann", ending=Ending.RAISED, seconds=0.1)
+    text = await manage("add", "show")
+    assert "5 of its last 5 calls failed. Mend it (define_action replaces='add'), go back" in text
+    assert "last used" in text
+    assert "of its last" not in await manage("add", "show", 1)
+    await manage("add", "rollback", 1)
+    assert "of its last" not in await manage("add", "show")
 
 
 async def test_wrong_requests_say_what_to_do(store: FileStore, manage: Manage) -> None:
