@@ -127,6 +127,8 @@ class Change:
     def adopt(self, action: Action) -> None:
         """Take note that this is what the file of the action says now."""
         execute, names = self.connection.execute, (action.name, action.sha256)
+        # Of a ledger that was damaged, a version may be known whose source is lost.
+        execute("INSERT OR IGNORE INTO sources VALUES (?, ?)", (action.sha256, action.source))
         query = "SELECT version, sha256 FROM versions WHERE name = ? ORDER BY version DESC LIMIT 1"
         latest = execute(query, (action.name,)).fetchone()
         if latest and latest[1] == action.sha256:

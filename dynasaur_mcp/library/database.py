@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
 import shutil
@@ -77,6 +76,15 @@ _log = logging.getLogger(__name__)
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
+    """
+    Raises:
+        LibraryError: it is no file, or of a newer release.
+        sqlite3.OperationalError: it cannot be written, or not now.
+        sqlite3.DatabaseError: it is damaged.
+    """
+    if path.exists() and not (path.is_file() and os.access(path, os.R_OK)):
+        what = "may not be read: mend its permissions" if path.is_file() else "is no file: move it away"
+        raise LibraryError(f"The library's ledger {path.name!r} {what}. The actions are in their files, unharmed.")
     connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
     try:
         use_wal(connection)
@@ -130,11 +138,3 @@ def open_in_memory(path: Path) -> sqlite3.Connection:
             memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     _prepare(memory)
     return memory
-
-
-def set_aside(path: Path) -> None:
-    aside = next(p for n in itertools.count(1) if not (p := path.with_name(f"{path.name}.damaged-{n}")).exists())
-    _log.warning("the ledger is damaged: kept as %s; pins, counts and versions begin anew", aside.name)
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(f"{path}{suffix}", f"{aside}{suffix}")

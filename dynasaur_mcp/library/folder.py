@@ -21,6 +21,13 @@ READ_ONLY = (
     "Make it writable, or start with another folder by --library."
 )
 
+_GIT_IGNORE = """\
+# Written by dynasaur-mcp. Its ledger and its search index change while it runs, and belong to this machine.
+.ledger.sqlite3*
+.index.sqlite3*
+.*.dynasaur-tmp
+__pycache__/
+"""
 _INIT_MARK = "Written by dynasaur-mcp and kept up to date by it as long as this sentence stays."
 _TEMPORARY_SUFFIX = ".dynasaur-tmp"
 _STALE_SECONDS = 3600
@@ -38,7 +45,8 @@ class Reading:
 
 
 def open_folder(folder: Path) -> None:
-    """Make it if need be, with an `__init__.py` by which plain Python finds its actions.
+    """Make it if need be, with an `__init__.py` by which plain Python finds its actions, and a `.gitignore`, since git
+    must not exchange a ledger that is in use.
 
     Raises:
         LibraryError: it cannot be made, or cannot be read.
@@ -54,6 +62,8 @@ def open_folder(folder: Path) -> None:
         found = path.read_bytes() if path.exists() else _INIT_MARK.encode()
         if found != wanted and _INIT_MARK.encode() in found:
             write_file(path, wanted)
+        if not (folder / ".gitignore").exists():
+            write_file(folder / ".gitignore", _GIT_IGNORE.encode())
 
 
 def scan_folder(folder: Path) -> dict[str, Stat]:

@@ -21,7 +21,8 @@ from statistics import median
 
 from dynasaur_mcp.errors import LibraryError
 from dynasaur_mcp.library.change import Change, Stat, read_row
-from dynasaur_mcp.library.database import LEDGER_FILE, open_for_writing, open_in_memory, set_aside
+from dynasaur_mcp.library.database import LEDGER_FILE, open_for_writing, open_in_memory
+from dynasaur_mcp.library.rescue import Place, alone, find_place, restore, salvage, set_aside
 from dynasaur_mcp.types import RECENT_CALLS, Action, Broken, Ending, Entry, LibraryChanged, Problem, Status, Usage
 
 KEPT_ARGUMENTS = 20
@@ -76,20 +77,32 @@ class Ledger:
         self._lock = threading.RLock()
         self._cache: dict[str, Entry] = {}
         self._data_version = -1
+        self._depth = 0
+        self._identity = ""
+        self._opened = 0
         self._announced = 0
         self._own: set[int] = set()
+        self._place: Place = None
+        self._damaged: Place = None
+        """The file that was found to be no good."""
         self.writable = True
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The connection, alone, with the cache in step."""
         with self._lock, self._translated():
+            if self._connection and self._depth == 0 and self.writable and self._place != find_place(self._path):
+                self._leave()
             connection = self._connection or self._open()
             (data_version,) = connection.execute("PRAGMA data_version").fetchone()
             if data_version != self._data_version:
                 self._data_version = data_version
                 self._forget()
-            yield connection
+            self._depth += 1
+            try:
+                yield connection
+            finally:
+                self._depth -= 1
 
     @contextlib.contextmanager
     def changing(self, *, own: bool = True) -> Iterator[Change]:
@@ -160,8 +173,13 @@ class Ledger:
             return [read_row(row) for row in rows]
 
     def identity(self) -> str:
-        with self.reading() as connection:
-            return str(connection.execute("SELECT id FROM state").fetchone()[0])
+        with self.reading():
+            return self._identity
+
+    def opened(self) -> int:
+        """How often it was opened: it may be another one than before."""
+        with self.reading():
+            return self._opened
 
     def find_changed(self, mark: Mark, limit: int) -> list[Mark]:
         """The actions that changed after it, also those that are gone, in the order of their last changes."""
@@ -321,20 +339,46 @@ class Ledger:
         # On a read-only file system SQLite opens it all the same, and fails at the first change.
         self.writable = os.access(self._path.parent, os.W_OK)
         try:
-            connection = open_for_writing(self._path) if self.writable else open_in_memory(self._path)
+            connection = self._open_file() if self.writable else open_in_memory(self._path)
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise
             self.writable = False
             connection = open_in_memory(self._path)
-        except sqlite3.DatabaseError:
-            set_aside(self._path)
-            connection = open_for_writing(self._path)
         if not self._keeps_arguments:
             _forget_arguments(connection)
-        self._connection = connection
-        self._announced = int(connection.execute("SELECT revision FROM state").fetchone()[0])
+        self._connection, self._place = connection, find_place(self._path)
+        self._opened += 1
+        revision, identity = connection.execute("SELECT revision, id FROM state").fetchone()
+        if identity != self._identity:
+            # Of the first one, all is known; of another one that took its place, all is news.
+            self._announced = 0 if self._identity else revision
+            self._identity = identity
         return connection
+
+    def _open_file(self) -> sqlite3.Connection:
+        with alone(self._path.parent):
+            damaged = self._damaged
+            self._damaged = None
+            try:
+                # Another server may have set it aside already.
+                if damaged is None or damaged != find_place(self._path):
+                    return open_for_writing(self._path)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                pass
+            aside = set_aside(self._path)
+            connection = open_for_writing(self._path)
+            salvage(aside, connection)
+            return connection
+
+    def _leave(self) -> None:
+        """The file that is open has its name no more. Write it again if there is none; the one of that name is next."""
+        with contextlib.suppress(sqlite3.Error, OSError), alone(self._path.parent):
+            if self._connection and find_place(self._path) is None:
+                restore(self._connection, self._path)
+        self.close()
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -347,8 +391,8 @@ class Ledger:
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise
         except sqlite3.DatabaseError as error:
+            self._damaged = self._place
             self.close()
-            set_aside(self._path)
             raise LibraryError("The library's ledger was damaged and is made anew. Try again.") from error
 
 

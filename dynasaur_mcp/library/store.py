@@ -228,22 +228,26 @@ class FileStore:
         self._arguments_bytes = arguments_bytes
         self._known = Ledger(self._folder, keeps_arguments=arguments_bytes > 0)
         self._looking = threading.Lock()
-        self._looked = False
+        self._looked = 0
+        """Into the folder, with the ledger as it was opened at that time."""
 
     @property
     def _ledger(self) -> Ledger:
         """What is known, after a first look at the folder; one that takes long is not waited for by all."""
-        if not self._looked and self._looking.acquire(timeout=_FIRST_LOOK_SECONDS):
+        if self._has_to_look() and self._looking.acquire(timeout=_FIRST_LOOK_SECONDS):
             self._looking.release()
-            if not self._looked:
+            if self._has_to_look():
                 self.look()
         return self._known
 
     def _ledger_of(self, name: str) -> Ledger:
         """What is known, with the latest of one action: nobody who calls it waits for a look at all."""
-        if not self._looked:
+        if self._has_to_look():
             self._look_at(name)
         return self._known
+
+    def _has_to_look(self) -> bool:
+        return self._looked != self._known.opened()
 
     @property
     def revision(self) -> int:
@@ -437,12 +441,13 @@ class FileStore:
 
     def look(self) -> None:
         with self._looking:
+            opened = self._known.opened()
             found, known = files.scan_folder(self._folder), self._known.find_files()
             changed = [file for file, stat in found.items() if known.get(file) != stat]
             changed += known.keys() - found.keys()
             for start in range(0, len(changed), _BATCH):
                 self._take_in(changed[start : start + _BATCH])
-            self._looked = True
+            self._looked = opened
 
     def _look_at(self, name: str) -> None:
         if NAME_PATTERN.fullmatch(name):

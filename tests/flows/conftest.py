@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from mcp import Client, StdioServerParameters, stdio_client
 from mcp_types import CallToolResult
 
 OpenClient = Callable[..., AbstractAsyncContextManager["Model"]]
+Hear = Callable[[Any], Awaitable[None]]
+"""What to do with what a server says of itself."""
 
 SERVER = [sys.executable, "-m", "dynasaur_mcp"]
 
@@ -77,11 +79,13 @@ def open_client(library: Path) -> OpenClient:
     """A new client with a server of its own on the test's library. Keyword arguments are settings."""
 
     @asynccontextmanager
-    async def open_it(sandbox: str = "jail", mode: str = "legacy", **settings: Any) -> AsyncIterator[Model]:
+    async def open_it(
+        sandbox: str = "jail", mode: str = "legacy", hear: Hear | None = None, **settings: Any
+    ) -> AsyncIterator[Model]:
         server = StdioServerParameters(
             command=SERVER[0], args=[*SERVER[1:], "serve"], env=environment(library, sandbox, **settings)
         )
-        async with Client(stdio_client(server), mode=mode) as client:
+        async with Client(stdio_client(server), mode=mode, message_handler=hear) as client:
             yield Model(client)
 
     return open_it

@@ -1,146 +1,172 @@
-"""What the ledger counts and keeps of calls, and ledgers of earlier releases."""
+"""What becomes of a library whose ledger is damaged, deleted or exchanged: rebuilt or refused in one sentence."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import sqlite3
-from datetime import UTC, datetime
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dynasaur_mcp.library.database import LEDGER_FILE
-from dynasaur_mcp.library.ledger import KEPT_ARGUMENTS
+from dynasaur_mcp.errors import LibraryError
 from dynasaur_mcp.library.store import FileStore
-from dynasaur_mcp.types import JSON, RECENT_CALLS, Ending, Status
+from dynasaur_mcp.types import Ending, Status
 from tests.library.conftest import OpenStore, put, write_source
 
-FIRST_SCHEMA = """
-CREATE TABLE state (revision INTEGER NOT NULL);
-INSERT INTO state VALUES (7);
-CREATE TABLE actions (
-    name TEXT PRIMARY KEY, version INTEGER NOT NULL, pinned INTEGER NOT NULL DEFAULT 0,
-    calls INTEGER NOT NULL DEFAULT 0, successes INTEGER NOT NULL DEFAULT 0, revision INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE sources (sha256 TEXT PRIMARY KEY, source TEXT NOT NULL);
-CREATE TABLE versions (
-    name TEXT NOT NULL, version INTEGER NOT NULL, sha256 TEXT NOT NULL, details TEXT NOT NULL, author TEXT NOT NULL,
-    defined_at TEXT NOT NULL, status TEXT NOT NULL, tests TEXT NOT NULL, schemas TEXT, PRIMARY KEY (name, version));
-CREATE TABLE intents (
-    name TEXT NOT NULL, sha256 TEXT NOT NULL, author TEXT NOT NULL, status TEXT NOT NULL, tests TEXT NOT NULL,
-    schemas TEXT, PRIMARY KEY (name, sha256));
-CREATE TABLE files (file TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL, problems TEXT);
-CREATE TABLE calls (
-    id INTEGER PRIMARY KEY, at TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, principal TEXT NOT NULL,
-    ending TEXT NOT NULL, seconds REAL NOT NULL);
-PRAGMA user_version = 1;
+Damage = Callable[[Path], None]
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def blot(path: Path) -> None:
+    """Overwrite a page in the middle."""
+    with open(path, "r+b") as file:
+        file.seek(path.stat().st_size // 2 // 4096 * 4096)
+        file.write(os.urandom(4096))
+
+
+DAMAGES: dict[str, Damage] = {
+    "deleted": Path.unlink,
+    "empty": lambda path: path.write_bytes(b"") and None,
+    "cut": cut,
+    "blotted": blot,
+    "garbage": lambda path: path.write_bytes(os.urandom(50_000)) and None,
+    "text": lambda path: path.write_bytes(b"no database at all " * 1000) and None,
+}
+
+
+def fill(store: FileStore) -> None:
+    for number in range(30):
+        put(store, write_source(f"a{number}", "word " * 200))
+    put(store, write_source("a7", "another word"), 1)
+    store.set_pinned("a7", True)
+    store.record_call("a7", 2, principal="ann", ending=Ending.RETURNED, seconds=0.1)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("in_use", [False, True])
+def test_no_damage_to_the_ledger_costs_an_action(
+    damage: str, in_use: bool, store: FileStore, folder: Path, open_store: OpenStore
+) -> None:
+    fill(store)
+    if not in_use:
+        store.close()
+    else:
+        # What is written is in the file, not in its log, and so what is damaged is what counts.
+        with contextlib.closing(sqlite3.connect(folder / ".ledger.sqlite3")) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = {path.name: path.read_text() for path in folder.glob("a*.py")}
+    DAMAGES[damage](folder / ".ledger.sqlite3")
+    again = store if in_use else open_store()
+    failures = []
+    for _ in range(3):
+        try:
+            again.refresh()
+            entries = again.entries()
+            again.set_status("a3", Status.DISABLED)
+            if not (folder / "new.py").exists():
+                put(again, write_source("new"))
+            new = again.get("new")
+        except LibraryError as error:
+            failures.append(str(error))
+        else:
+            break
+    assert set(failures) <= {"The library's ledger was damaged and is made anew. Try again."}
+    assert len(failures) <= 1
+    assert [entry.name for entry in entries][:30] == sorted(f"a{number}" for number in range(30))
+    assert new.version == 1
+    assert {path.name: path.read_text() for path in folder.glob("a*.py")} == before
+    with contextlib.closing(FileStore(folder)) as other:
+        assert [entry.status for entry in other.entries() if entry.name == "a3"] == [Status.DISABLED]
+
+
+def test_what_can_be_read_of_a_damaged_ledger_is_taken_over(
+    store: FileStore, folder: Path, open_store: OpenStore
+) -> None:
+    fill(store)
+    store.close()
+    blot(folder / ".ledger.sqlite3")
+    again = open_store()
+    with contextlib.suppress(LibraryError):
+        again.entries()
+    authors = [entry.author for entry in again.entries()]
+    assert authors.count("ann") > 5
+    assert (folder / ".ledger.sqlite3.damaged-1").exists()
+
+
+def test_a_ledger_deleted_in_use_is_written_again_whole(store: FileStore, folder: Path, open_store: OpenStore) -> None:
+    fill(store)
+    other = open_store()
+    before = other.entries(), other.history("a7")
+    for path in folder.glob(".ledger*"):
+        path.unlink()
+    put(store, write_source("b"))
+    assert (other.entries()[:30], other.history("a7")) == before
+    assert other.get("b").author == "ann"
+    with contextlib.closing(FileStore(folder)) as third:
+        assert (third.entries()[:30], third.history("a7")) == before
+
+
+def test_a_ledger_exchanged_in_use_is_the_one_from_then_on(
+    store: FileStore, folder: Path, tmp_path: Path, open_store: OpenStore
+) -> None:
+    put(store, write_source("a"))
+    with contextlib.closing(sqlite3.connect(folder / ".ledger.sqlite3")) as connection:
+        connection.execute("VACUUM INTO ?", (str(tmp_path / "backup"),))
+    store.set_pinned("a", True)
+    for path in folder.glob(".ledger*"):
+        path.unlink()
+    shutil.copyfile(tmp_path / "backup", folder / ".ledger.sqlite3")
+    assert not store.get("a").pinned
+    store.set_pinned("a", True)
+    assert open_store().get("a").pinned
+
+
+def test_a_folder_in_the_place_of_the_ledger_is_refused_and_left_alone(
+    store: FileStore, folder: Path, open_store: OpenStore
+) -> None:
+    put(store, write_source("a"))
+    store.close()
+    (folder / ".ledger.sqlite3").unlink()
+    (folder / ".ledger.sqlite3").mkdir()
+    again = open_store()
+    for do in (again.entries, lambda: again.get("a"), lambda: put(again, write_source("b"))):
+        with pytest.raises(LibraryError, match=r"^The library's ledger '.ledger.sqlite3' is no file: move it away\."):
+            do()
+    (folder / ".ledger.sqlite3").rmdir()
+    assert [entry.name for entry in again.entries()] == ["a"]
+
+
+READING = """
+import sys
+from pathlib import Path
+from dynasaur_mcp.errors import LibraryError
+from dynasaur_mcp.library.store import FileStore
+try:
+    FileStore(Path(sys.argv[1])).get("a")
+except LibraryError as error:
+    print(error)
 """
 
 
-def call(
-    store: FileStore, name: str = "add", version: int = 1, ending: Ending = Ending.RETURNED, **given: JSON
-) -> None:
-    store.record_call(name, version, principal="ann", ending=ending, seconds=0.1, **given)
-
-
-def test_a_ledger_of_the_first_release_is_taken_over_with_all_it_holds(
-    store: FileStore, folder: Path, open_store: OpenStore
-) -> None:
-    put(store, write_source("add"))
-    put(store, write_source("add", "Second."), 1)
-    store.set_pinned("add", True)
+def test_a_ledger_that_may_not_be_read_is_refused_and_left_alone(store: FileStore, folder: Path) -> None:
+    put(store, write_source("a"))
     store.close()
-    now, first = folder / LEDGER_FILE, folder / "first"
-    with contextlib.closing(sqlite3.connect(first)) as old:
-        old.executescript(f"ATTACH '{now}' AS now; {FIRST_SCHEMA}")
-        for table in ("sources", "versions", "files"):
-            old.execute(f"INSERT INTO {table} SELECT * FROM now.{table}")
-        old.execute("INSERT INTO actions VALUES ('add', 2, 1, 3, 2, 7)")
-        for day in (1, 3, 2):
-            at = f"2026-01-0{day}T12:00:00.000001+00:00"
-            old.execute("INSERT INTO calls VALUES (NULL, ?, 'add', 1, 'ann', 'returned', 0.5)", (at,))
-        old.commit()
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{now}{suffix}").unlink(missing_ok=True)
-    first.rename(now)
-    taken = open_store()
-    entry = taken.get("add")
-    assert (taken.revision, entry.version, entry.pinned, entry.calls, entry.successes) == (7, 2, True, 3, 2)
-    assert entry.used_at == datetime(2026, 1, 3, 12, 0, 0, 1, tzinfo=UTC)
-    assert [each.version for each in taken.history("add")] == [2, 1]
-    call(taken, version=2, session="s", arguments={"x": 1})
-    assert (taken.get("add").calls, taken.recorded_arguments("add")) == (4, [{"x": 1}])
-
-
-def test_arguments_are_those_of_the_last_distinct_calls_that_returned(store: FileStore, open_store: OpenStore) -> None:
-    put(store, write_source("add"))
-    for number in (*range(KEPT_ARGUMENTS + 5), 7, 7):
-        call(store, arguments={"x": number, "how": {"b": 1, "a": [None, "ü\ud800"]}})
-    call(store, ending=Ending.RAISED, arguments={"x": 99})
-    found = store.recorded_arguments("add")
-    assert [each["x"] for each in found] == [7, *(n for n in reversed(range(5, KEPT_ARGUMENTS + 5)) if n != 7)]
-    assert found[0]["how"] == {"a": [None, "ü\ud800"], "b": 1}
-    assert open_store().recorded_arguments("add") == found
-    assert store.recorded_arguments("other") == []
-
-
-def test_long_arguments_and_those_named_like_secrets_are_not_kept(folder: Path) -> None:
-    with contextlib.closing(FileStore(folder, arguments_bytes=100)) as store:
-        put(store, write_source("add"))
-        call(store, arguments={"x": "a" * 99})
-        for name in ("password", "apiKey", "api_key", "access_token", "client_secret", "DB_PASSWD"):
-            call(store, arguments={"x": 1, name: "hunter2"})
-        call(store, arguments={"x": 1})
-        assert store.recorded_arguments("add") == [{"x": 1}]
-    assert b"hunter2" not in b"".join(path.read_bytes() for path in folder.glob(".ledger*"))
-
-
-def test_where_none_are_to_be_kept_those_of_before_are_gone_from_the_file_too(folder: Path) -> None:
-    with contextlib.closing(FileStore(folder)) as store:
-        put(store, write_source("add"))
-        call(store, arguments={"x": "confidential"})
-    with contextlib.closing(FileStore(folder, arguments_bytes=0)) as store:
-        call(store, arguments={"x": "likewise"})
-        assert store.recorded_arguments("add") == []
-        assert store.get("add").calls == 2
-    files = b"".join(path.read_bytes() for path in folder.glob(".ledger*"))
-    assert b"confidential" not in files
-    assert b"likewise" not in files
-
-
-def test_recent_calls_are_those_of_the_current_version(store: FileStore, open_store: OpenStore) -> None:
-    put(store, write_source("add"))
-    for _ in range(RECENT_CALLS):
-        call(store)
-    for _ in range(RECENT_CALLS // 2):
-        call(store, ending=Ending.RAISED)
-    entry = store.get("add")
-    assert (entry.recent, entry.is_failing) == ("1111100000", False)
-    call(store, ending=Ending.TIMEOUT)
-    assert store.get("add").is_failing
-    assert open_store().get("add") == store.get("add")
-    put(store, write_source("add", "Second."), 1)
-    call(store, version=1, ending=Ending.RAISED)
-    assert (store.get("add").recent, store.history("add")[1].recent) == ("", "")
-    call(store, version=2, ending=Ending.RAISED)
-    assert (store.get("add").recent, store.get("add").is_failing) == ("0", False)
-
-
-def test_use_is_noted_of_all_that_was_used(store: FileStore) -> None:
-    for name in ("low", "mid", "top", "idle"):
-        put(store, write_source(name))
-    call(store, "top", uses=["mid"])
-    assert {entry.name for entry in store.entries() if entry.used_at} == {"mid", "top"}
-    store.record_imports({"low": 1}, session="s", uses=["mid"])
-    used = {entry.name: entry.used_at for entry in store.entries() if entry.used_at}
-    assert used.keys() == {"low", "mid", "top"}
-    assert used["mid"] == used["low"] != used["top"]
-    assert store.get("low").calls == 0
-
-
-@pytest.mark.parametrize("status", [Status.DRAFT, Status.DISABLED])
-def test_counting_changes_no_action(store: FileStore, status: Status) -> None:
-    put(store, write_source("add"), status=status)
-    before = store.revision
-    call(store)
-    store.record_imports({"add": 1}, session="s")
-    assert (store.revision, store.get("add").status) == (before, status)
+    ledger = folder / ".ledger.sqlite3"
+    before = ledger.read_bytes()
+    ledger.chmod(0)
+    # Root may read anything as long as it has that capability.
+    unprivileged = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    command = [*unprivileged, sys.executable, "-c", READING, str(folder)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert "may not be read: mend its permissions" in done.stdout
+    assert done.stderr == ""
+    ledger.chmod(0o600)
+    assert ledger.read_bytes() == before
