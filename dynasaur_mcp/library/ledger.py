@@ -35,7 +35,7 @@ FROM actions a JOIN versions v ON v.name = a.name JOIN sources s ON s.sha256 = v
 """
 _IS_EXPOSED = f"v.status = '{Status.ACTIVE}' AND v.schemas IS NOT NULL"
 _COUNT_CALL = f"""
-UPDATE actions SET calls = calls + 1, successes = successes + ?1,
+UPDATE actions SET calls = calls + 1, successes = successes + ?1, used_at = ?5,
     recent = CASE version WHEN ?2 THEN substr(recent || ?3, -{RECENT_CALLS}) ELSE recent END
 WHERE name = ?4
 """
@@ -270,15 +270,19 @@ class Ledger:
         with self._counting() as execute:
             row = (now.isoformat(), name, version, principal, ending, seconds, session)
             execute("INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
-            execute(_COUNT_CALL, (succeeded, version, str(int(succeeded)), name))
+            execute(_COUNT_CALL, (succeeded, version, str(int(succeeded)), name, now.isoformat()))
             if arguments is not None:
                 execute("INSERT OR REPLACE INTO arguments VALUES (NULL, ?, ?)", (name, arguments))
                 execute(_FORGET_ARGUMENTS, (name, KEPT_ARGUMENTS))
-            self._note_use(execute, now, [name, *uses])
+            self._note_use(execute, now, uses)
             if entry := self._cache.get(name):
                 recent = f"{entry.recent}{succeeded:d}"[-RECENT_CALLS:] if entry.version == version else entry.recent
                 self._cache[name] = replace(
-                    entry, calls=entry.calls + 1, successes=entry.successes + succeeded, recent=recent
+                    entry,
+                    calls=entry.calls + 1,
+                    successes=entry.successes + succeeded,
+                    recent=recent,
+                    used_at=now,
                 )
 
     def add_imports(self, versions: Mapping[str, int], session: str, uses: Iterable[str]) -> None:

@@ -146,3 +146,28 @@ def test_stale_lists_what_is_not_used(library: Path) -> None:
     assert row.split("\t")[:5] == ["idle", "v1", "active", "never", "0"]
     empty = run(library.parent / "empty", "stats")
     assert (empty.stdout, empty.returncode) == ("", 0)
+
+
+async def test_no_way_leads_past_the_person_who_approves(open_client: OpenClient, library: Path, sandbox: str) -> None:
+    second = HALVE.replace("Halve a", "Divide a")
+
+    async with open_client(sandbox, require_approval=True) as model:
+
+        async def manage(op: str, **more: Any) -> str:
+            return await model.text("manage_action", name="halve", op=op, **more)
+
+        assert "a draft until a person approves it" in await model.text("define_action", source=HALVE)
+        assert "a draft until a person approves it" in await model.text("define_action", source=HALVE)
+        assert "v2" in await model.text("define_action", source=second, replaces="halve")
+        for op in ("test", "pin", "disable", "enable", "delete", "rollback"):
+            await manage(op)
+            assert "active" not in (await manage("history")).splitlines()[0], op
+        await manage("rollback", version=1)
+        assert "halve" not in await model.tools()
+        assert "halve v4 is active" in run(library, "actions", "approve", "halve").stdout
+        while "halve" not in await model.tools():
+            pass
+        assert "a draft until" in await model.text("define_action", source=second, replaces="halve")
+        assert "halve" not in await model.tools()
+        # A person has looked at this one.
+        assert "v6 · active" in await manage("rollback", version=4)

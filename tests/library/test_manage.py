@@ -128,6 +128,16 @@ async def test_nothing_becomes_active_by_itself_where_a_person_has_to_approve(st
     assert store.get("add").status is Status.DRAFT
 
 
+async def test_a_disabled_version_that_comes_back_by_hand_is_checked_as_if_new(store: FileStore, folder: Path) -> None:
+    put(store, write_source("add"), status=Status.DRAFT)
+    store.set_status("add", Status.DISABLED)
+    put(store, write_source("add", "Second."), 1)
+    (folder / "add.py").write_text(write_source("add"))
+    store.refresh()
+    entry = store.get("add")
+    assert (entry.version, entry.status, entry.schemas, entry.tests) == (3, Status.DRAFT, None, Tests())
+
+
 async def test_deleting_or_disabling_names_those_who_use_it(store: FileStore, manage: Manage) -> None:
     put(store, write_source("low"))
     put(store, write_source("top", uses="low"))
