@@ -85,6 +85,8 @@ class Ledger:
         self._place: Place = None
         self._damaged: Place = None
         """The file that was found to be no good."""
+        self._last_arguments: dict[str, int] = {}
+        """Hashes, by action: the same call again need not be written again."""
         self.writable = True
 
     @contextlib.contextmanager
@@ -268,12 +270,14 @@ class Ledger:
         now = datetime.now(UTC)
         succeeded = ending is Ending.RETURNED
         with self._counting() as execute:
-            row = (now.isoformat(), name, version, principal, ending, seconds, session)
+            at = now.isoformat()
+            row = (at, name, version, principal, ending, seconds, session)
             execute("INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
-            execute(_COUNT_CALL, (succeeded, version, str(int(succeeded)), name, now.isoformat()))
-            if arguments is not None:
+            execute(_COUNT_CALL, (succeeded, version, str(int(succeeded)), name, at))
+            if arguments is not None and self._last_arguments.get(name) != hash(arguments):
                 execute("INSERT OR REPLACE INTO arguments VALUES (NULL, ?, ?)", (name, arguments))
                 execute(_FORGET_ARGUMENTS, (name, KEPT_ARGUMENTS))
+                self._last_arguments[name] = hash(arguments)
             self._note_use(execute, now, uses)
             if entry := self._cache.get(name):
                 recent = f"{entry.recent}{succeeded:d}"[-RECENT_CALLS:] if entry.version == version else entry.recent
@@ -353,6 +357,7 @@ class Ledger:
             _forget_arguments(connection)
         self._connection, self._place = connection, find_place(self._path)
         self._opened += 1
+        self._last_arguments.clear()
         revision, identity = connection.execute("SELECT revision, id FROM state").fetchone()
         if identity != self._identity:
             # Of the first one, all is known; of another one that took its place, all is news.
