@@ -40,7 +40,7 @@ class Link:
             outlet: The way to the hosts of `limits.network`; None where there are none.
         """
         self.limits = limits
-        self.lock = anyio.Lock()
+        self.lock = anyio.Lock(fast_acquire=True)
         self.known: set[str] = set()
         """Actions, as `Session.call` keys them, that the worker has been sent."""
         self.branches: set[int] = set()

@@ -48,7 +48,7 @@ class _Place:
     """A session's name, its lock, and the session once there is one."""
 
     def __init__(self) -> None:
-        self.lock = anyio.Lock()
+        self.lock = anyio.Lock(fast_acquire=True)
         self.session: Session | None = None
 
 

@@ -25,6 +25,7 @@ NET_CONNECTIONS = 64
 """Of one worker at once."""
 
 _HEADER = struct.Struct(">I")
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 
 
 class FrameError(Exception):
@@ -38,7 +39,7 @@ def encode_frame(message: dict[str, Any]) -> bytes:
         FrameError: over MAX_FRAME_BYTES.
         ValueError, TypeError, RecursionError: not JSON (NaN and infinity are not).
     """
-    body = json.dumps(message, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode(errors="replace")
+    body = _encode(message).encode(errors="replace")
     if len(body) > MAX_FRAME_BYTES:
         raise FrameError(f"a frame of {len(body)} bytes is over the cap of {MAX_FRAME_BYTES}")
     return _HEADER.pack(len(body)) + body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 
 import anyio
 import pytest
@@ -354,7 +355,8 @@ async def test_requirements_are_installed_once_and_seen_by_a_running_session(ope
 
 async def test_interpreter_that_names_an_impossible_child_costs_its_session_only(open_sandbox: OpenPool) -> None:
     async with open_sandbox() as pool, pool.session("me") as session:
-        await run(session, "import os\nopen('kept', 'w').close()\nos.fork = lambda: 2**32 - 1")
+        forker = "sys.modules['dynasaur_mcp.sandbox.worker.forker']"
+        await run(session, f"import sys\nopen('kept', 'w').close()\n{forker}.fork = lambda: 2**32 - 1")
         assert (await run(session, "1")).ending is Ending.LOST
         assert await shown(session, "import os; os.listdir()") == "['kept']"
 
@@ -501,3 +503,22 @@ async def test_more_actions_than_memory_holds_can_be_called_one_after_another(op
         for number in range(40):
             source = f"def give_{number}() -> int:\n    return {number}\n"
             assert (await call(session, f"give_{number}", source)).value == number
+
+
+async def test_what_a_library_asks_to_be_told_of_forks_it_is_told(open_sandbox: OpenPool) -> None:
+    told = "import os\ntold = []\nos.register_at_fork(after_in_child=lambda: told.append(os.getpid()))"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, told)
+        await run(session, "1")
+        assert await shown(session, "len(told) >= 2, told[-1] == os.getpid()") == "(True, True)"
+
+
+async def test_locks_and_random_numbers_are_as_after_any_fork(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "import logging, random, threading\nrandom.seed(1)")
+        expected = random.Random(1)
+        for _ in range(2):
+            assert await shown(session, "random.random()") == repr(expected.random())
+        assert await shown(session, "threading.current_thread() is threading.main_thread()") == "True"
+        source = "import random\ndef draw() -> float:\n    return random.random()\n"
+        assert len({(await session.call("draw", {"draw": source}, (), {})).value for _ in range(4)}) == 4

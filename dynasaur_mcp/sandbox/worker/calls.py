@@ -10,14 +10,18 @@ import importlib
 import inspect
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from dynasaur_mcp.sandbox.worker.display import Display, add_figures, display
-from dynasaur_mcp.sandbox.worker.forker import Channel
 from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 from dynasaur_mcp.sandbox.worker.schemas import SchemaError, Signature, ValueMisfitError, describe_misfits
 from dynasaur_mcp.sandbox.worker.steps import changed_files, now_ns
+
+if TYPE_CHECKING:
+    from dynasaur_mcp.sandbox.worker.forker import Channel
 
 MAX_VALUE_BYTES = 2 << 20
 
@@ -43,16 +47,22 @@ def load_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
 
 def call_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     """Job `call`, in a fork of the zygote: the loaded action with `arguments`."""
-    from pydantic import ValidationError
-
     started = now_ns()
+    done = call(_loaded, message["arguments"])
+    if done["ending"] != "misfit":
+        done["files"] = changed_files(started)
+    return done
+
+
+def call(signature: Signature, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What the `done` frame says, but for files."""
     try:
-        positional, keywords = _loaded.read_arguments(message["arguments"])
+        positional, keywords = signature.read_arguments(arguments)
     except ValidationError as error:
         return {"ending": "misfit", "misfits": describe_misfits(error)}
     done: dict[str, Any] = {"ending": "returned", "value": None, "error": ""}
     try:
-        value = _loaded.function(*positional, **keywords)
+        value = signature.function(*positional, **keywords)
         if inspect.iscoroutine(value):
             import asyncio
 
@@ -60,13 +70,13 @@ def call_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
         # The action may have raised it for its own work; no reader of the frame has.
         sys.set_int_max_str_digits(sys.int_info.default_max_str_digits)
         shown = Display()
-        if _loaded.is_shown:
+        if signature.is_shown:
             shown = display(value)
             value = shown.text
         else:
             add_figures(shown)
         done |= shown.fields
-        value = _loaded.dump_result(value)
+        value = signature.dump_result(value)
         if (size := len(json.dumps(value))) > MAX_VALUE_BYTES:
             limit = f"It returned {size:,} bytes; at most {MAX_VALUE_BYTES:,} can be carried back."
             done.update(ending="output", error=f"{limit} Write it to a file in the workspace and return the path.")
@@ -78,5 +88,4 @@ def call_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
         done.update(ending="memory", error=describe_exception(error))
     except BaseException as error:  # boundary: user code
         done.update(ending="raised", error=describe_exception(error))
-    done["files"] = changed_files(started)
     return done

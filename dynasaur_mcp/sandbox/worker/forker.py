@@ -16,46 +16,64 @@ be, and a session is told to SHOW itself while its step runs, for the supervisor
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
+import select
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
+from dynasaur_mcp.sandbox.wire import encode_frame
+from dynasaur_mcp.sandbox.worker.fork import fork
 from dynasaur_mcp.sandbox.worker.harden import set_expendable, set_readable
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 
 Job = Callable[["Channel", dict[str, Any]], dict[str, Any]]
 """Runs one job, given its channel and its frame, and returns what the `done` frame says."""
 
+Rehearsal = Callable[[], None]
+
 FORK, FORK_AHEAD, SHOW, HIDE = b"F", b"A", b"S", b"H"
+IDLE_SECONDS = 0.002
+"""A fork that has waited so long rehearses: jobs that come one upon another need the processor more."""
 _DESCRIPTORS = 3
 
 
 class Channel:
-    """A job's own socket, seen from inside the job."""
+    """A job's own socket, seen from inside the job. By its number: a socket object would cost each fork its pages."""
 
-    def __init__(self, stream: socket.socket) -> None:
-        self.socket = stream
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
 
     def receive(self) -> dict[str, Any]:
-        reader = FrameReader()
-        while True:
-            data = self.socket.recv(1 << 16)
-            if not data:
-                os._exit(0)
-            for message in reader.feed(data):
-                return message
+        message: dict[str, Any] = json.loads(self._read(int.from_bytes(self._read(4), "big")).decode())
+        return message
 
     def send(self, message: dict[str, Any]) -> None:
-        self.socket.sendall(encode_frame(message))
+        data = memoryview(encode_frame(message))
+        while data:
+            data = data[os.write(self.descriptor, data) :]
+
+    def _read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            part = os.read(self.descriptor, size - len(data))
+            if not part:
+                os._exit(0)
+            data = data + part if data else part
+        return data
 
 
-def fork_on_request(control: socket.socket, jobs: Mapping[str, Job]) -> None:
-    """Serve jobs until the control socket closes. Never returns: a child whose job is not kept exits."""
+def fork_on_request(control: socket.socket, jobs: Mapping[str, Job], rehearsals: Mapping[str, Rehearsal]) -> None:
+    """Serve jobs until the control socket closes. Never returns: a child whose job is not kept exits.
+
+    Args:
+        rehearsals: What forks made ahead do while they wait, by the job that their parent was kept after.
+    """
+    rehearsal: Rehearsal | None = None
     while True:
         byte, descriptors, _, _ = socket.recv_fds(control, 1, _DESCRIPTORS)
         if byte in (SHOW, HIDE):
@@ -67,12 +85,11 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job]) -> None:
             os._exit(0)
         _reap_children()
         in_place = len(os.listdir("/proc/self/task")) > 1
-        randomness = random.getstate()
         if in_place:
             runs_job = byte == FORK
             control.sendall((os.getpid() if runs_job else 0).to_bytes(4, "big"))
         else:
-            child = os.fork()
+            child = fork()
             runs_job = child == 0
             if child:
                 control.sendall(child.to_bytes(4, "big"))
@@ -81,33 +98,37 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job]) -> None:
                 os.close(descriptor)
             continue
         control.close()
-        control = socket.socket(fileno=descriptors[0])
-        channel = Channel(control)
+        own, *output = descriptors
+        channel = Channel(own)
+        _take_output(output)
+        if byte == FORK_AHEAD and rehearsal and not select.select([own], [], [], IDLE_SECONDS)[0]:
+            with contextlib.suppress(BaseException):  # boundary: user code may have replaced what it uses
+                rehearsal()
         message = channel.receive()
         set_readable(True)
         # Out of memory, the kernel is to end the job, not the session that it is to go back to.
         set_expendable(not in_place)
-        _run_job(channel, message, descriptors[1:], jobs[message["op"]], randomness, in_place)
+        _run_job(channel, message, jobs[message["op"]], in_place)
         if not (message.get("keep") or in_place):
+            # The supervisor ends it. An end of its own would, on the one processor of a jail, come before the answer.
+            os.read(own, 1)
             os._exit(0)
+        control = socket.socket(fileno=own)
+        rehearsal = rehearsals.get(message["op"])
 
 
-def _run_job(
-    channel: Channel,
-    message: dict[str, Any],
-    output: list[int],
-    job: Job,
-    randomness: tuple[Any, ...],
-    in_place: bool,
-) -> None:
+def _take_output(output: list[int]) -> None:
     for number, descriptor in zip((1, 2), output, strict=True):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    if message.get("keep"):
-        # Python reseeds `random` in a fork; a session's next step goes on with the session's own numbers.
-        random.setstate(randomness)
-    elif "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()
+
+
+def _run_job(channel: Channel, message: dict[str, Any], job: Job, in_place: bool) -> None:
+    # A session's next step goes on with the session's own numbers.
+    if not message.get("keep"):
+        random.seed()
+        if "numpy.random" in sys.modules:
+            sys.modules["numpy.random"].seed()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     own = os.getpid()
     try:
@@ -121,10 +142,12 @@ def _run_job(
         os._exit(1)
     if message.get("keep") or in_place:
         _settle()
-        set_expendable(False)
-        set_readable(False)
     done["in_place"] = in_place
     channel.send({"done": done})
+    if message.get("keep") or in_place:
+        # After the answer: what this keeps out gets no turn before the next request.
+        set_expendable(False)
+        set_readable(False)
 
 
 def _settle() -> None:

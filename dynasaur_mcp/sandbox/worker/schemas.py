@@ -94,9 +94,7 @@ class Signature:
                 " Correct the annotation or the value."
             ) from None
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                dumped = self.returns.dump_python(valid, mode="json", by_alias=True)
+            dumped = self.returns.dump_python(valid, mode="json", by_alias=True, warnings=False)
             json.dumps(dumped, allow_nan=False)
         except Exception as error:  # boundary: serialising what user code made
             raise ValueMisfitError(

@@ -8,16 +8,19 @@ import os
 import sys
 import time
 from types import CodeType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynasaur_mcp.sandbox.worker.display import display
-from dynasaur_mcp.sandbox.worker.forker import Channel
 from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources, cache_lines
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 from dynasaur_mcp.sandbox.worker.workspaces import WORKSPACE
 
+if TYPE_CHECKING:
+    from dynasaur_mcp.sandbox.worker.forker import Channel
+
 MAX_FILES = 50
 _MAX_FILES_LOOKED_AT = 5000
+_FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _CLOCK_REALTIME_COARSE = 5
 """Of linux/time.h; Python has no name for it."""
 
@@ -28,14 +31,23 @@ def run_step(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     """Job `step`: `code`, `number`, and the `sources` and `folders` its imports need."""
     started = now_ns()
     sys.modules["__main__"] = _session
-    done: dict[str, Any] = {"ending": "returned", "shown": "", "error": "", "files": [], "defined": []}
     filename = f"<step {message['number']}>"
     cache_lines(filename, message["code"])
     try:
         add_sources(message["sources"])
-        done["other_versions"] = add_packages(message["folders"])
-        tree = ast.parse(message["code"], filename)
-        value = _execute(tree, filename)
+        others = add_packages(message["folders"])
+    except BaseException as error:  # boundary: user code may have replaced what these use
+        return {"ending": "raised", "error": describe_exception(error)}
+    done = execute(message["code"], filename, _session.__dict__)
+    return {**done, "other_versions": others, "files": changed_files(started)}
+
+
+def execute(code: str, filename: str, namespace: dict[str, Any]) -> dict[str, Any]:
+    """What the `done` frame says of the code itself, run as a cell of a notebook."""
+    done: dict[str, Any] = {"ending": "returned", "shown": "", "error": "", "defined": []}
+    try:
+        tree = ast.parse(code, filename)
+        value = _execute(tree, filename, namespace)
         shown = display(value)
         done |= {"shown": shown.text, **shown.fields}
         done["defined"] = _public_functions(tree)
@@ -43,26 +55,25 @@ def run_step(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
         done.update(ending="memory", error=describe_exception(error))
     except BaseException as error:  # boundary: user code, SystemExit and KeyboardInterrupt included
         done.update(ending="raised", error=describe_exception(error))
-    done["files"] = changed_files(started)
     return done
 
 
-def _execute(tree: ast.Module, filename: str) -> Any:
+def _execute(tree: ast.Module, filename: str, namespace: dict[str, Any]) -> Any:
     """Run all statements; the value of the last one if it is an expression, also kept as `_`."""
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    _evaluate(compile(tree, filename, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True))
+    if tree.body:
+        _evaluate(compile(tree, filename, "exec", _FLAGS, dont_inherit=True), namespace)
     if not isinstance(last, ast.Expr):
         return None
-    expression = ast.Expression(last.value)
-    value = _evaluate(compile(expression, filename, "eval", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True))
+    value = _evaluate(compile(ast.Expression(last.value), filename, "eval", _FLAGS, dont_inherit=True), namespace)
     tree.body.append(last)
     if value is not None:
-        _session.__dict__["_"] = value
+        namespace["_"] = value
     return value
 
 
-def _evaluate(code: CodeType) -> Any:
-    value = eval(code, _session.__dict__)
+def _evaluate(code: CodeType, namespace: dict[str, Any]) -> Any:
+    value = eval(code, namespace)
     if code.co_flags & inspect.CO_COROUTINE:
         import asyncio
 

@@ -57,6 +57,8 @@ MAX_KNOWN_ACTIONS = 512
 MAX_ZYGOTES = 48
 MAX_SPARES = 4
 """Forks that wait for their job."""
+SPARE_BYTES = 16 << 20
+"""What one of them may own beyond what it was forked with, and not be counted."""
 BURIAL_SECONDS = 1.0
 LOOK_SECONDS = 0.25
 """Between two looks, while no request is there, for what threads and signal handlers of a session may do by then."""
@@ -318,7 +320,16 @@ class Supervisor:
         if names > self._names_before and names * INODE_BYTES > self._limits["memory_bytes"] * NAMES_MEMORY_SHARE:
             return True
         shared_bytes = memory_of(self._template.pid) if self._template else 0
-        return uses_more_than(self._limits["memory_bytes"], shared_bytes, self._idle())
+        return uses_more_than(self._limits["memory_bytes"], shared_bytes, self._uncounted())
+
+    def _uncounted(self) -> set[int]:
+        """Forks that wait share what they have with whom they were forked from; user code may change that."""
+        grown = {
+            job.forker.pid
+            for base, job in self._spares.items()
+            if memory_of(job.forker.pid) > memory_of(base.pid) + SPARE_BYTES
+        }
+        return self._idle() - grown
 
     def _fork_ahead(self) -> None:
         """Have a fork waiting for the next job of what was used last: it is then spared the time of a fork."""

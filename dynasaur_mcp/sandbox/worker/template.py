@@ -14,7 +14,8 @@ import typing
 from collections.abc import Iterator
 from typing import Any, cast
 
-from dynasaur_mcp.sandbox.worker.forker import Channel, Job, fork_on_request
+from dynasaur_mcp.sandbox.worker.fork import watch_hooks
+from dynasaur_mcp.sandbox.worker.forker import Channel, Job
 from dynasaur_mcp.sandbox.worker.harden import give_up_own_uid, limit_memory
 from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR
 
@@ -31,17 +32,21 @@ def become_template(control: socket.socket, memory_bytes: int) -> None:
         import typing_extensions
 
         from dynasaur_mcp.sandbox.worker.calls import call_action, load_action
+        from dynasaur_mcp.sandbox.worker.forker import fork_on_request
+        from dynasaur_mcp.sandbox.worker.rehearsal import rehearse_call, rehearse_step, wear_in
         from dynasaur_mcp.sandbox.worker.steps import run_step
         from dynasaur_mcp.sandbox.worker.workspaces import move_in
 
         if sys.version_info < (3, 12):
             # pydantic refuses typing's own before Python 3.12; this one is made to take its place.
             typing.TypedDict = typing_extensions.TypedDict
+        watch_hooks()
         for stream in (sys.stdout, sys.stderr):
             # By line, so that what an overrunning job printed is there; and no character is an error.
             cast(io.TextIOWrapper, stream).reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         limit_memory(memory_bytes)
+        wear_in()
         gc.freeze()
         jobs: dict[str, Job] = {
             "step": run_step,
@@ -53,7 +58,7 @@ def become_template(control: socket.socket, memory_bytes: int) -> None:
             "move": move_in,
             "files": _on_use("files", "work_on_files"),
         }
-        fork_on_request(control, jobs)
+        fork_on_request(control, jobs, {"load": rehearse_call, "step": rehearse_step, "move": rehearse_step})
 
 
 def _on_use(module: str, function: str) -> Job:

@@ -15,6 +15,17 @@ _STANDING = (b"T", b"t", b"Z", b"X")
 _WRITABLE = ("/workspace", "/tmp", "/dev/shm")
 
 
+def _open_oom_kills() -> int | None:
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        with contextlib.suppress(OSError):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return None
+
+
+_oom_kills = _open_oom_kills()
+"""Kept open: it is read twice for each job."""
+
+
 def pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
@@ -73,15 +84,10 @@ def _sum_of(path: str, names: tuple[bytes, ...]) -> int | None:
 
 def count_oom_kills() -> int:
     """How often the kernel has killed for memory in this sandbox's cgroup; 0 where it has none of its own."""
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-        try:
-            with open(path, "rb") as file:
-                for line in file:
-                    if line.startswith(b"oom_kill "):
-                        return int(line.split()[1])
-        except OSError:
-            continue
-    return 0
+    if _oom_kills is None:
+        return 0
+    _, _, after = os.pread(_oom_kills, 4096, 0).partition(b"oom_kill ")
+    return int(after.split()[0]) if after else 0
 
 
 def kill_strays(spared: set[int]) -> bool:
@@ -96,7 +102,7 @@ def kill_strays(spared: set[int]) -> bool:
         stopped |= fresh
         if time.monotonic() > deadline:
             return False
-    while strays := _find_strays(spared):
+    while stopped and (strays := _find_strays(spared)):
         _signal_all(strays, signal.SIGKILL)
         _reap()
         if time.monotonic() > deadline:
