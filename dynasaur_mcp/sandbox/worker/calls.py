@@ -9,6 +9,7 @@ import gc
 import importlib
 import inspect
 import json
+import random
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 from dynasaur_mcp.sandbox.worker.display import Display, add_figures, display
 from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
+from dynasaur_mcp.sandbox.worker.rehearsal import rehearse_beginning, rehearse_end
 from dynasaur_mcp.sandbox.worker.schemas import SchemaError, Signature, ValueMisfitError, describe_misfits
 from dynasaur_mcp.sandbox.worker.steps import changed_files, now_ns
 
@@ -52,6 +54,20 @@ def call_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     if done["ending"] != "misfit":
         done["files"] = changed_files(started)
     return done
+
+
+def _do_nothing(text: str, number: int = 0) -> str:
+    return text[number:]
+
+
+_nothing = Signature(_do_nothing)
+
+
+def rehearse_call() -> None:
+    """A call of an action that does nothing."""
+    message = rehearse_beginning()
+    random.seed()
+    rehearse_end(call(_nothing, {"text": message["text"], "number": message["number"]}))
 
 
 def call(signature: Signature, arguments: dict[str, Any]) -> dict[str, Any]:

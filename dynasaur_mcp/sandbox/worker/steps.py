@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dynasaur_mcp.sandbox.worker.display import display
 from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources, cache_lines
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
+from dynasaur_mcp.sandbox.worker.rehearsal import rehearse_beginning, rehearse_end
 from dynasaur_mcp.sandbox.worker.workspaces import WORKSPACE
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ def run_step(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
         return {"ending": "raised", "error": describe_exception(error)}
     done = execute(message["code"], filename, _session.__dict__)
     return {**done, "other_versions": others, "files": changed_files(started)}
+
+
+def rehearse_step() -> None:
+    """A step that does nothing. It leaves `random` alone, whose numbers are the session's."""
+    message = rehearse_beginning()
+    rehearse_end(execute("0", message["op"], {}))
 
 
 def execute(code: str, filename: str, namespace: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The template: a fork of the supervisor with all imported that jobs need, and which has run nothing."""
+"""A template: a fork of the supervisor with all imported that its jobs need, and which has run nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from dynasaur_mcp.sandbox.worker.fork import watch_hooks
-from dynasaur_mcp.sandbox.worker.forker import Channel, Job
+from dynasaur_mcp.sandbox.worker.forker import Channel, Job, Rehearsal, fork_on_request
 from dynasaur_mcp.sandbox.worker.harden import give_up_own_uid, limit_memory
 from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR
 
+REHEARSALS = 9
+"""Of what a job does: after eight calls CPython 3.11 specialises a function, and forks need not."""
 
-def become_template(control: socket.socket, memory_bytes: int) -> None:
+
+def become_template(control: socket.socket, memory_bytes: int, *, for_calls: bool) -> None:
     """Import what jobs need, then fork on request; never returns."""
     with _dying_alone():
         # A scheduling group of its own (sched_autogroup): user code may make its own yield, never the supervisor's.
@@ -29,36 +32,49 @@ def become_template(control: socket.socket, memory_bytes: int) -> None:
         give_up_own_uid()
         import gc
 
-        import typing_extensions
-
-        from dynasaur_mcp.sandbox.worker.calls import call_action, load_action
-        from dynasaur_mcp.sandbox.worker.forker import fork_on_request
-        from dynasaur_mcp.sandbox.worker.rehearsal import rehearse_call, rehearse_step, wear_in
-        from dynasaur_mcp.sandbox.worker.steps import run_step
-        from dynasaur_mcp.sandbox.worker.workspaces import move_in
-
-        if sys.version_info < (3, 12):
-            # pydantic refuses typing's own before Python 3.12; this one is made to take its place.
-            typing.TypedDict = typing_extensions.TypedDict
         watch_hooks()
         for stream in (sys.stdout, sys.stderr):
             # By line, so that what an overrunning job printed is there; and no character is an error.
             cast(io.TextIOWrapper, stream).reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        jobs, rehearsals = _learn_calls() if for_calls else _learn_steps()
         limit_memory(memory_bytes)
-        wear_in()
+        for rehearsal in set(rehearsals.values()):
+            for _ in range(REHEARSALS):
+                rehearsal()
         gc.freeze()
-        jobs: dict[str, Job] = {
-            "step": run_step,
-            "load": load_action,
-            "call": call_action,
-            "check": _on_use("checks", "check_action"),
-            "copy": _on_use("workspaces", "copy_workspace"),
-            "remove": _on_use("workspaces", "remove_workspace"),
-            "move": move_in,
-            "files": _on_use("files", "work_on_files"),
-        }
-        fork_on_request(control, jobs, {"load": rehearse_call, "step": rehearse_step, "move": rehearse_step})
+        fork_on_request(control, jobs, rehearsals)
+
+
+def _learn_steps() -> tuple[dict[str, Job], dict[str, Rehearsal]]:
+    from dynasaur_mcp.sandbox.worker.steps import rehearse_step, run_step
+    from dynasaur_mcp.sandbox.worker.workspaces import move_in
+
+    jobs: dict[str, Job] = {
+        "step": run_step,
+        "copy": _on_use("workspaces", "copy_workspace"),
+        "remove": _on_use("workspaces", "remove_workspace"),
+        "move": move_in,
+        "files": _on_use("files", "work_on_files"),
+    }
+    return jobs, {"step": rehearse_step, "move": rehearse_step}
+
+
+def _learn_calls() -> tuple[dict[str, Job], dict[str, Rehearsal]]:
+    import typing_extensions
+
+    if sys.version_info < (3, 12):
+        # pydantic refuses typing's own before Python 3.12; this one is made to take its place.
+        typing.TypedDict = typing_extensions.TypedDict
+
+    from dynasaur_mcp.sandbox.worker.calls import call_action, load_action, rehearse_call
+
+    jobs: dict[str, Job] = {
+        "load": load_action,
+        "call": call_action,
+        "check": _on_use("checks", "check_action"),
+    }
+    return jobs, {"load": rehearse_call}
 
 
 def _on_use(module: str, function: str) -> Job:

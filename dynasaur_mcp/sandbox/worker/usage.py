@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Mapping
 
 INODE_BYTES = 1024
 _SWEEP_SECONDS = 10.0
@@ -35,10 +36,13 @@ def memory_of(pid: int) -> int:
     return _sum_of(f"/proc/{pid}/status", (b"VmRSS:",) if ON_GVISOR else (b"RssAnon:", b"RssShmem:")) or 0
 
 
-def uses_more_than(memory_bytes: int, shared_bytes: int, idle: set[int]) -> bool:
-    """Whether all processes together hold more; `shared_bytes` is what each shares with all others.
+def uses_more_than(memory_bytes: int, shared_by: Mapping[int, int], shared_bytes: int, idle: set[int]) -> bool:
+    """Whether all processes together hold more.
 
-    The `idle` do not count: this process, and forks that wait and have nothing of their own.
+    Args:
+        shared_by: By pid, what a process shares with many others, in bytes.
+        shared_bytes: What each other process shares with all.
+        idle: They do not count: this process, and forks that wait and have nothing of their own.
 
     A process that can be read counts by its proportional share of each page, others by what they do not share with all.
     """
@@ -46,12 +50,12 @@ def uses_more_than(memory_bytes: int, shared_bytes: int, idle: set[int]) -> bool
         return (_sum_of("/proc/meminfo", (b"AnonPages:",)) or 0) > memory_bytes
     others = [pid for pid in pids() if pid not in idle]
     # The first count is cheap and at most too high: among a fork bomb the exact one would take seconds.
-    if sum(max(0, memory_of(pid) - shared_bytes) for pid in others) <= memory_bytes:
+    if sum(max(0, memory_of(pid) - shared_by.get(pid, shared_bytes)) for pid in others) <= memory_bytes:
         return False
     # Nor may they grow during the exact one: forty busy processes leave this one a fortieth of its processor.
     stopped = {pid for pid in others if _state_of(pid) not in _STANDING}
     _signal_all(stopped, signal.SIGSTOP)
-    if sum(_share_of(pid, shared_bytes) for pid in others) > memory_bytes:
+    if sum(_share_of(pid, shared_by.get(pid, shared_bytes)) for pid in others) > memory_bytes:
         return True  # they stay so, until the sweep ends them, or lets those go on that are to live
     _signal_all(stopped, signal.SIGCONT)
     return False

@@ -1,0 +1,215 @@
+"""The processes of a worker that live from one request to the next, and the end of all others.
+
+Two templates have run nothing of the user's. Every other process descends from one of them:
+
+    supervisor ─┬─ template ── interpreter of a session ── its next step (which replaces it, or dies)
+                └─ template with pydantic ── zygote of an action ── one fork a call
+
+A session does without pydantic, whose import would be half of what a step's fork has to copy, and most of the time
+until a new worker has run its first step.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from dynasaur_mcp.sandbox.worker.harden import expendable_forks
+from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
+from dynasaur_mcp.sandbox.worker.template import become_template
+from dynasaur_mcp.sandbox.worker.usage import (
+    INODE_BYTES,
+    ON_GVISOR,
+    count_files,
+    kill_strays,
+    memory_of,
+    uses_more_than,
+)
+
+MAX_ZYGOTES = 48
+MAX_SPARES = 4
+"""Forks that wait for their job."""
+SPARE_BYTES = 16 << 20
+"""What one of them may own beyond what it was forked with, and not be counted."""
+BURIAL_SECONDS = 1.0
+MOST_LOOKS_OVER = 3 if ON_GVISOR else 1
+"""In a row, at which memory is over its limit, before all is ended: gVisor gives back late what was ended."""
+ZYGOTE_MEMORY_SHARE = 0.25
+"""Of the memory limit; past it the least recently used zygote goes."""
+NAMES_MEMORY_SHARE = 0.25
+"""Of the memory limit, for the files there may be, whatever is in them; there must be some left to remove them."""
+
+
+class Processes:
+    """What a supervisor has started and keeps."""
+
+    def __init__(self, limits: dict[str, Any]) -> None:
+        self.sessions: dict[int, Forker] = {}
+        """Interpreters, by branch."""
+        self.zygotes: collections.OrderedDict[str, Forker] = collections.OrderedDict()
+        """By the key of their action, the one used last at the end."""
+        self._limits = limits
+        self._template: Forker | None = None
+        self._template_of_calls: Forker | None = None
+        self._leaving: list[Forker] = []
+        self._spares: collections.OrderedDict[Forker, Job] = collections.OrderedDict()
+        self._looks_over = 0
+        self._names_before = 0
+        """How many files there were when the last job began."""
+
+    def template(self) -> Forker:
+        """To fork a session's first step from, or a job on files."""
+        if self._template is None or not self._template.is_alive():
+            self._template = self._start(self._template, for_calls=False)
+        return self._template
+
+    def template_of_calls(self) -> Forker:
+        """To fork what loads an action from."""
+        if self._template_of_calls is None or not self._template_of_calls.is_alive():
+            self._template_of_calls = self._start(self._template_of_calls, for_calls=True)
+        return self._template_of_calls
+
+    def begin_job(self, base: Forker) -> Job:
+        """A fork of `base` that waits to be started.
+
+        Raises:
+            LostError: `base` is of no use, and dismissed.
+        """
+        try:
+            job = self._spares.pop(base, None)
+            if job is None or not job.forker.is_alive():
+                if job:
+                    self._dismiss_spare(job)
+                job = base.fork(self._spared())
+        except LostError:
+            self.dismiss(base)
+            raise
+        assert job
+        self._names_before = count_files()
+        return job
+
+    def fork_ahead(self, base: Forker | None) -> None:
+        """Have a fork of it waiting for the next job, which is then spared the time of a fork."""
+        if base is None or base in self._spares or not base.is_alive():
+            return
+        try:
+            job = base.fork(self._spared(), ahead=True)
+        except LostError:
+            self.dismiss(base)
+            return
+        if job:
+            self._spares[base] = job
+        if len(self._spares) > MAX_SPARES:
+            self._dismiss_spare(self._spares.popitem(last=False)[1])
+
+    def dismiss(self, forker: Forker) -> None:
+        """Begin its end; `sweep` sees to the rest."""
+        forker.kill()
+        self._leaving.append(forker)
+        if spare := self._spares.pop(forker, None):
+            self._dismiss_spare(spare)
+
+    def let_go(self, forker: Forker) -> None:
+        """Of a process that goes on, under a socket of its last job."""
+        forker.control.close()
+        self._leaving.append(forker)
+
+    def sweep(self, asleep: Iterable[Forker]) -> None:
+        """End whatever a job has left running.
+
+        Args:
+            asleep: Sessions that are to stay stopped.
+        """
+        spared = self._spared()
+        for forker in self._leaving:
+            forker.process.close(0 if forker.pid in spared else BURIAL_SECONDS)
+        self._leaving.clear()
+        self._end_strays()
+        for forker in {*self._kept(), *(job.forker for job in self._spares.values())}.difference(asleep):
+            # What was over may have stopped them; a stopped one would cost the next request FORK_SECONDS.
+            forker.process.signal(signal.SIGCONT)
+        for key in [key for key, zygote in self.zygotes.items() if not zygote.is_alive()]:
+            self.dismiss(self.zygotes.pop(key))
+
+    def look(self) -> None:
+        """Nothing may be started or outgrow the limit between requests either. Calls will need their template."""
+        self.template_of_calls()
+        if not (self.sessions or self.zygotes):
+            return
+        self._end_strays()
+        self._looks_over = self._looks_over + 1 if self.use_too_much() else 0
+        if self._looks_over == MOST_LOOKS_OVER:
+            for forker in self._kept():
+                forker.kill()
+
+    def use_too_much(self) -> bool:
+        """Of memory, or of files."""
+        # Removing files must be possible also for one who has too many.
+        names = count_files()
+        if names > self._names_before and names * INODE_BYTES > self._limits["memory_bytes"] * NAMES_MEMORY_SHARE:
+            return True
+        shared = memory_of(self._template.pid) if self._template else 0
+        if not self._template_of_calls:
+            return uses_more_than(self._limits["memory_bytes"], {}, shared, self._uncounted())
+        # The template of calls itself is no zygote: what it has more than the other is counted, once.
+        of_zygotes = dict.fromkeys((z.pid for z in self.zygotes.values()), memory_of(self._template_of_calls.pid))
+        return uses_more_than(self._limits["memory_bytes"], of_zygotes, shared, self._uncounted())
+
+    def evict_zygotes(self) -> None:
+        """Have no more than there is memory for, and processes."""
+        cap = self._limits["memory_bytes"] * ZYGOTE_MEMORY_SHARE
+        most = min(MAX_ZYGOTES, self._limits["processes"] // 3)
+        # About half of what a fork shares it comes to own, as counting references writes to it. Measured: 7.8 of 14 MB.
+        shared = memory_of(self.template_of_calls().pid) // 2
+        while len(self.zygotes) > 1 and (
+            len(self.zygotes) > most or sum(memory_of(z.pid) - shared for z in self.zygotes.values()) > cap
+        ):
+            self.dismiss(self.zygotes.popitem(last=False)[1])
+
+    def _start(self, before: Forker | None, *, for_calls: bool) -> Forker:
+        if before:
+            self.dismiss(before)
+        ours, theirs = socket.socketpair()
+        with expendable_forks():
+            pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(OSError):
+                ours.close()
+                os.closerange(3, theirs.fileno())
+                os.closerange(theirs.fileno() + 1, self._limits["open_files"])
+            become_template(theirs, self._limits["memory_bytes"], for_calls=for_calls)
+        theirs.close()
+        return Forker(pid, ours)
+
+    def _kept(self) -> list[Forker]:
+        templates = (self._template, self._template_of_calls)
+        return [forker for forker in (*templates, *self.sessions.values(), *self.zygotes.values()) if forker]
+
+    def _spared(self) -> set[int]:
+        return self._idle() | {forker.pid for forker in self._kept()}
+
+    def _idle(self) -> set[int]:
+        return {1, os.getpid(), *(job.forker.pid for job in self._spares.values())}
+
+    def _uncounted(self) -> set[int]:
+        """Forks that wait share what they have with whom they were forked from; user code may change that."""
+        grown = {
+            job.forker.pid
+            for base, job in self._spares.items()
+            if memory_of(job.forker.pid) > memory_of(base.pid) + SPARE_BYTES
+        }
+        return self._idle() - grown
+
+    def _dismiss_spare(self, job: Job) -> None:
+        job.close_output()
+        self.dismiss(job.forker)
+
+    def _end_strays(self) -> None:
+        if not kill_strays(self._spared()):
+            # What cannot be ended takes the worker with it: pid 1 going ends every process of the sandbox.
+            os._exit(3)
