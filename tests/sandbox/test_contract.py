@@ -254,6 +254,8 @@ async def test_no_process_outlives_its_step_or_call(open_sandbox: OpenPool) -> N
         "import os, time\nif not os.fork():\n    os.setsid()\n    if not os.fork(): time.sleep(600)\n    os._exit(0)\n"
     )
     async with open_sandbox() as pool, pool.session("me") as session:
+        # A call first: the template that zygotes are forked from stays.
+        await call(session, "rest", "def rest() -> None:\n    pass\n")
         await run(session, "1")
         before = await shown(session, ALIVE)
         await run(session, daemon)
