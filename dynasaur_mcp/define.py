@@ -87,7 +87,7 @@ async def define_action(
     if problems := _find_failures(check):
         raise ActionInvalid(f"{action.name!r} was not kept:", problems)
     is_other = current is not None and current.action.sha256 != action.sha256
-    replay = await replay_uses(action, current, store, pool) if current and is_other else Replay()
+    replay = await replay_uses(action, current, principal, store, pool) if current and is_other else Replay()
     if replay.regressions and not anyway:
         raise ActionInvalid(_refuse(action.name), [Problem(text) for text in replay.regressions])
     # What is called from this session later on is no reuse: it began before the definition, open or not.

@@ -62,8 +62,11 @@ class Replay:
         return Replay(self.regressions + other.regressions, self.findings + other.findings)
 
 
-async def replay_uses(action: Action, old: Entry, store: Store, pool: Pool) -> Replay:
+async def replay_uses(action: Action, old: Entry, principal: str, store: Store, pool: Pool) -> Replay:
     """Try `action`, whose own tests pass, in the place of `old`.
+
+    Args:
+        principal: Whose calls are made again. Nobody gets to see, or to run code on, what others gave.
 
     Raises:
         SandboxError, LibraryError
@@ -78,7 +81,7 @@ async def replay_uses(action: Action, old: Entry, store: Store, pool: Pool) -> R
     return (
         Replay(findings=changed)
         + await _run_old_tests(old, get, store, pool)
-        + await _repeat_calls(old, get, store, pool)
+        + await _repeat_calls(old, principal, get, store, pool)
         + await _test_users(old.name, get, store, pool)
     )
 
@@ -114,8 +117,8 @@ def _label(failure: str) -> str:
     return failure.partition(":")[0]
 
 
-async def _repeat_calls(old: Entry, get: Get, store: Store, pool: Pool) -> Replay:
-    recorded = await anyio.to_thread.run_sync(store.recorded_arguments, old.name)
+async def _repeat_calls(old: Entry, principal: str, get: Get, store: Store, pool: Pool) -> Replay:
+    recorded = await anyio.to_thread.run_sync(store.recorded_arguments, old.name, principal)
     was, now = (follow_uses(each, [old.name], network=()) for each in (store.get, get))
     if not recorded:
         return Replay()

@@ -47,9 +47,10 @@ ALTER TABLE calls ADD COLUMN session TEXT NOT NULL DEFAULT '';
 -- Steps that imported it and succeeded.
 CREATE TABLE imports (
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, session TEXT NOT NULL);
--- Of its last distinct calls that returned, to be made again when it is replaced.
+-- Of a principal's last distinct calls of it that returned, to be made again when that principal replaces it.
 CREATE TABLE arguments (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL, arguments TEXT NOT NULL, UNIQUE (name, arguments));
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, principal TEXT NOT NULL, arguments TEXT NOT NULL,
+    UNIQUE (name, principal, arguments));
 """,
     """
 -- id: no other ledger has it; revisions mean nothing to whoever knows another one.

@@ -26,7 +26,7 @@ from dynasaur_mcp.library.rescue import Place, alone, find_place, restore, salva
 from dynasaur_mcp.types import RECENT_CALLS, Action, Broken, Ending, Entry, LibraryChanged, Problem, Status, Usage
 
 KEPT_ARGUMENTS = 20
-"""Of each action: those of its last distinct calls."""
+"""Of each action, for each principal: those of the last distinct calls."""
 
 _ENTRIES = """
 SELECT a.name, v.version, v.status, a.pinned, v.author, v.defined_at, v.tests, v.schemas, v.details, v.sha256,
@@ -40,8 +40,8 @@ UPDATE actions SET calls = calls + 1, successes = successes + ?1, used_at = ?5,
 WHERE name = ?4
 """
 _FORGET_ARGUMENTS = """
-DELETE FROM arguments WHERE name = ?1
-    AND id <= (SELECT id FROM arguments WHERE name = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)
+DELETE FROM arguments WHERE name = ?1 AND principal = ?2
+    AND id <= (SELECT id FROM arguments WHERE name = ?1 AND principal = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)
 """
 
 _REUSE = """
@@ -85,8 +85,8 @@ class Ledger:
         self._place: Place = None
         self._damaged: Place = None
         """The file that was found to be no good."""
-        self._last_arguments: dict[str, int] = {}
-        """Hashes, by action: the same call again need not be written again."""
+        self._last_arguments: dict[tuple[str, str], int] = {}
+        """Hashes, by action and principal: the same call again need not be written again."""
         self.writable = True
 
     @contextlib.contextmanager
@@ -274,10 +274,11 @@ class Ledger:
             row = (at, name, version, principal, ending, seconds, session)
             execute("INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
             execute(_COUNT_CALL, (succeeded, version, str(int(succeeded)), name, at))
-            if arguments is not None and self._last_arguments.get(name) != hash(arguments):
-                execute("INSERT OR REPLACE INTO arguments VALUES (NULL, ?, ?)", (name, arguments))
-                execute(_FORGET_ARGUMENTS, (name, KEPT_ARGUMENTS))
-                self._last_arguments[name] = hash(arguments)
+            whose = (name, principal)
+            if arguments is not None and self._last_arguments.get(whose) != hash(arguments):
+                execute("INSERT OR REPLACE INTO arguments VALUES (NULL, ?, ?, ?)", (*whose, arguments))
+                execute(_FORGET_ARGUMENTS, (*whose, KEPT_ARGUMENTS))
+                self._last_arguments[whose] = hash(arguments)
             self._note_use(execute, now, uses)
             if entry := self._cache.get(name):
                 recent = f"{entry.recent}{succeeded:d}"[-RECENT_CALLS:] if entry.version == version else entry.recent
@@ -330,10 +331,11 @@ class Ledger:
             name: Usage(maker, imports.get(name, 0), reuse.get(name, 0), medians.get(name)) for name, maker, _ in makers
         }
 
-    def find_arguments(self, name: str) -> list[str]:
-        """Those kept of its calls, as JSON, newest first."""
+    def find_arguments(self, name: str, principal: str) -> list[str]:
+        """Those kept of the principal's calls of it, as JSON, newest first."""
         with self.reading() as connection:
-            rows = connection.execute("SELECT arguments FROM arguments WHERE name = ? ORDER BY id DESC", (name,))
+            query = "SELECT arguments FROM arguments WHERE name = ? AND principal = ? ORDER BY id DESC"
+            rows = connection.execute(query, (name, principal))
             return [arguments for (arguments,) in rows]
 
     def close(self) -> None:

@@ -184,8 +184,8 @@ class Store(Protocol):
         """Count a step that imported these actions and succeeded. Never raises. Otherwise as `record_call`."""
         ...
 
-    def recorded_arguments(self, name: str) -> list[dict[str, JSON]]:
-        """Those of its last distinct calls that returned, newest first; size-capped, and none with secrets."""
+    def recorded_arguments(self, name: str, principal: str) -> list[dict[str, JSON]]:
+        """Those of the principal's last distinct calls that returned, newest first; size-capped, none with secrets."""
         ...
 
     def look(self) -> None:
@@ -433,8 +433,8 @@ class FileStore:
         except LibraryError as error:
             _log.warning("the import of %s was not counted: %s", ", ".join(versions), error)
 
-    def recorded_arguments(self, name: str) -> list[dict[str, JSON]]:
-        return [json.loads(text) for text in self._ledger.find_arguments(name)]
+    def recorded_arguments(self, name: str, principal: str) -> list[dict[str, JSON]]:
+        return [json.loads(text) for text in self._ledger.find_arguments(name, principal)]
 
     def usages(self) -> dict[str, Usage]:
         return self._ledger.find_usages()
