@@ -31,7 +31,7 @@ class Added:
     """What became of one file."""
 
     file: str
-    how: Literal["kept", "there already", "not kept"]
+    how: Literal["kept", "there already", "skipped", "not kept"]
     note: str
     """Version and tests, or why not."""
 
@@ -66,11 +66,11 @@ async def add_actions(
         except UnicodeDecodeError as error:
             yield Added(path.name, "not kept", f"byte {error.start} is not UTF-8: save the file as UTF-8")
         except ActionInvalid as error:
-            yield Added(path.name, "not kept", _explain(error))
+            yield Added(path.name, "not kept", explain(error))
         else:
             actions[action.name] = action
-    for name in _order_by_use(actions):
-        yield await _add_action(actions[name], app, author=author, replace=replace, anyway=anyway)
+    for name in order_by_use(actions):
+        yield await add_action(actions[name], app, author=author, replace=replace, anyway=anyway)
 
 
 async def add_starter(app: App) -> None:
@@ -80,20 +80,21 @@ async def add_starter(app: App) -> None:
             logger.warning("starter action %s was not added: %s", added.file, added.note)
 
 
-async def _add_action(action: Action, app: App, *, author: str, replace: bool, anyway: bool) -> Added:
+async def add_action(action: Action, app: App, *, author: str, replace: bool = False, anyway: bool = False) -> Added:
+    """Define one action, unless it is there."""
     file = f"{action.name}.py"
     try:
         there = app.store.get(action.name)
     except ActionNotFound:
         there = None
-    if there and there.action.sha256 == action.sha256 and there.status is not Status.DRAFT:
+    if there and there.action.sha256 == action.sha256 and not _may_change(there):
         return Added(file, "there already", describe(there))
     if there and there.action.sha256 != action.sha256 and not replace:
         return Added(file, "not kept", f"v{there.version} is another one; --replace makes this its next version")
     try:
         definition = await define_action(
             source=action.source,
-            name=None,
+            name=action.name,
             from_session=None,
             replaces=action.name if there else None,
             anyway=anyway,
@@ -110,10 +111,15 @@ async def _add_action(action: Action, app: App, *, author: str, replace: bool, a
             raise
         # Someone else defined it meanwhile: as if it had been there before.
         app.store.refresh()
-        return await _add_action(action, app, author=author, replace=replace, anyway=anyway)
+        return await add_action(action, app, author=author, replace=replace, anyway=anyway)
     except (ActionError, WorkerLost) as error:
-        return Added(file, "not kept", _explain(error))
+        return Added(file, "not kept", explain(error))
     return Added(file, "kept", describe(definition.entry))
+
+
+def _may_change(entry: Entry) -> bool:
+    """Whether checking it again could make it active, or is owed."""
+    return entry.status is Status.DRAFT and (entry.tests.total > 0 or entry.schemas is None)
 
 
 def describe(entry: Entry) -> str:
@@ -121,7 +127,7 @@ def describe(entry: Entry) -> str:
     return f"v{entry.version}, {entry.tests}, {entry.status}"
 
 
-def _order_by_use(actions: Mapping[str, Action]) -> list[str]:
+def order_by_use(actions: Mapping[str, Action]) -> list[str]:
     uses = {name: [used for used in action.uses if used in actions] for name, action in actions.items()}
     try:
         return list(TopologicalSorter(uses).static_order())
@@ -129,7 +135,7 @@ def _order_by_use(actions: Mapping[str, Action]) -> list[str]:
         return list(actions)  # the rules name the circle
 
 
-def _explain(error: DynasaurError) -> str:
+def explain(error: DynasaurError) -> str:
     """Why not, without the headline: which file it is, and that it was not kept, stands beside."""
     if isinstance(error, ActionInvalid):
         return "\n".join(f"- {problem}" for problem in error.problems)

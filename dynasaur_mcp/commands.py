@@ -22,6 +22,7 @@ from dynasaur_mcp.add import Added, add_actions, describe, find_starter
 from dynasaur_mcp.app import App, open_app, open_store
 from dynasaur_mcp.doctor import Finding, examine, is_fit
 from dynasaur_mcp.errors import ActionError, SettingsError
+from dynasaur_mcp.exchange import export, import_
 from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.manage import manage_action
 from dynasaur_mcp.operate import files, ps, sessions
@@ -53,6 +54,8 @@ app.command()(ps)
 app.command()(stats)
 actions.command()(stale)
 actions.command()(restore)
+actions.command("import")(import_)
+actions.command("export")(export)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -28,7 +28,7 @@ _GIT_IGNORE = """\
 .*.dynasaur-tmp
 __pycache__/
 """
-_INIT_MARK = "Written by dynasaur-mcp and kept up to date by it as long as this sentence stays."
+INIT_MARK = "Written by dynasaur-mcp and kept up to date by it as long as this sentence stays."
 _TEMPORARY_SUFFIX = ".dynasaur-tmp"
 _STALE_SECONDS = 3600
 _RACY_NS = 100_000_000
@@ -57,13 +57,18 @@ def open_folder(folder: Path) -> None:
     except OSError as error:
         raise LibraryError(f"The library folder {str(folder)!r} cannot be used: {error.strerror}.") from error
     path = folder / "__init__.py"
-    wanted = Path(__file__).with_name("folder_init.py").read_bytes()
+    wanted = init_text().encode()
     with contextlib.suppress(OSError, LibraryError):
-        found = path.read_bytes() if path.exists() else _INIT_MARK.encode()
-        if found != wanted and _INIT_MARK.encode() in found:
+        found = path.read_bytes() if path.exists() else INIT_MARK.encode()
+        if found != wanted and INIT_MARK.encode() in found:
             write_file(path, wanted)
         if not (folder / ".gitignore").exists():
             write_file(folder / ".gitignore", _GIT_IGNORE.encode())
+
+
+def init_text() -> str:
+    """What makes a folder of actions a package of them."""
+    return Path(__file__).with_name("folder_init.py").read_text(encoding="utf-8")
 
 
 def scan_folder(folder: Path) -> dict[str, Stat]:

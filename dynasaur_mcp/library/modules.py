@@ -111,6 +111,12 @@ class Modules:
             return Reference(inner)
         return Reference(found, name) if found else None
 
+    def spell_import(self, module: str, node: ast.AST) -> str:
+        """An import as it can stand anywhere."""
+        if isinstance(node, ast.ImportFrom) and node.level:
+            return ast.unparse(ast.ImportFrom(module=self._resolve(module, node), names=node.names, level=0))
+        return ast.unparse(node)
+
     def leads_inside(self, module: str, node: ast.AST) -> bool:
         """Whether it is an import, of any form, of one of these modules, or relative to one."""
         if isinstance(node, ast.ImportFrom):

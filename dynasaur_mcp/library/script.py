@@ -85,37 +85,46 @@ def find_script(source: str) -> str:
 
 def write_tags(source: str, tags: Sequence[str]) -> str:
     """The file with these tags in its block, which is made if there is none. TOML has many forms: look if it worked."""
+    return _write(source, "[tool.dynasaur]", "tags", tags)
+
+
+def write_requirements(source: str, requirements: Sequence[str]) -> str:
+    """Likewise, with these dependencies."""
+    return _write(source, "", "dependencies", requirements)
+
+
+def _write(source: str, table: str, key: str, values: Sequence[str]) -> str:
     newline = "\r\n" if "\r\n" in source else "\n"
     text = source.replace("\r\n", "\n")
-    assignment = f"# tags = {json.dumps(list(tags), ensure_ascii=False)}"
+    assignment = f"# {key} = {json.dumps(list(values), ensure_ascii=False)}"
+    made = [*([f"# {table}"] if table else []), assignment]
     block = _SCRIPT_BLOCK.search(text)
     if block is None:
         head = re.match(r"(?:#!.*\n)?(?:[ \t\f]*#.*?coding[:=].*\n)?", text)
         start = head.end() if head else 0
-        made = f"# /// script\n# [tool.dynasaur]\n{assignment}\n# ///\n"
-        text = text[:start] + made + text[start:]
+        text = "\n".join([text[:start] + "# /// script", *made, "# ///", text[start:]])
     else:
         lines = block["content"].splitlines()
-        header = next((n for n, line in enumerate(lines) if line.strip() == "# [tool.dynasaur]"), None)
+        header = next((n for n, line in enumerate(lines) if line.strip() == f"# {table}"), None) if table else -1
         if header is None:
-            lines += ["# [tool.dynasaur]", assignment]
+            lines += made
         else:
-            start, end = _find_tags(lines, header)
+            start, end = _find_assignment(lines, header + 1, key)
             lines[start:end] = [assignment]
         text = text[: block.start("content")] + "\n".join(lines) + "\n" + text[block.end("content") :]
     return text.replace("\n", newline)
 
 
-def _find_tags(lines: Sequence[str], header: int) -> tuple[int, int]:
-    """First and past-last line of the assignment to `tags` under the header; empty, right below it, if none."""
-    for start in range(header + 1, len(lines)):
+def _find_assignment(lines: Sequence[str], first: int, key: str) -> tuple[int, int]:
+    """First and past-last line of the assignment to `key` in the table that begins there; empty, there, if none."""
+    for start in range(first, len(lines)):
         if lines[start].startswith("# ["):
             break
-        if re.match(r"# *tags *=", lines[start]):
+        if re.match(rf"# *{key} *=", lines[start]):
             for end in range(start + 1, len(lines) + 1):
                 if _is_toml("\n".join(line.removeprefix("#") for line in lines[start:end])):
                     return start, end
-    return header + 1, header + 1
+    return first, first
 
 
 def _is_toml(text: str) -> JSON:

@@ -68,6 +68,8 @@ class Done(BaseModel):
     schemas: _Schemas | None = None
     passed: int = 0
     failures: list[str] = Field(default_factory=list)
+    as_new: bool = False
+    """After a check: nothing of it is left in the worker."""
     items: list[_Item] = Field(default_factory=list)
     total: int = Field(default=0, ge=0)
     data: str = ""

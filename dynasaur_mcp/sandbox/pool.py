@@ -76,6 +76,8 @@ class Pool:
         self._choosing = anyio.Lock()
         self._places: dict[tuple[str, str], _Place] = {}
         self._warm: list[Session] = []
+        self._checkers: list[Session] = []
+        self._in_batch = False
         self._starting = 0
         self._ends: dict[tuple[str, str], str] = {}
         self._ids: dict[tuple[str, str], str] = {}
@@ -219,9 +221,21 @@ class Pool:
         return sorted(name for owner, name in self._places if owner == principal)
 
     async def check(self, name: str, sources: Mapping[str, str], requirements: tuple[str, ...]) -> Check:
-        """Import and test an action in a worker that has run nothing and is ended after."""
-        async with self.trial() as session:
-            return await session.check(name, sources, requirements)
+        """Import and test an action in a worker that has run nothing and is ended after; but see `batch`."""
+        if not self._in_batch:
+            async with self.trial() as session:
+                return await session.check(name, sources, requirements)
+        session = self._checkers.pop() if self._checkers else await self._take()
+        try:
+            check = await session.check(name, sources, requirements)
+        except BaseException:
+            await session.kill()
+            raise
+        if session.is_as_new and not session.is_lost:
+            self._checkers.append(session)
+        else:
+            await session.kill()
+        return check
 
     @contextlib.asynccontextmanager
     async def trial(self) -> AsyncIterator[Session]:
@@ -231,6 +245,22 @@ class Pool:
             yield session
         finally:
             await session.kill()
+
+    @contextlib.asynccontextmanager
+    async def batch(self) -> AsyncIterator[None]:
+        """Meanwhile checks share workers, as starting one costs more than most checks.
+
+        Each check is a fork of a process that has run nothing. The worker goes on to the next only if no process lives
+        and no file is left; nothing else can be: the filter allows no kernel objects that outlast their process.
+        """
+        self._in_batch = True
+        try:
+            yield
+        finally:
+            self._in_batch = False
+            with anyio.CancelScope(shield=True):
+                while self._checkers:
+                    await self._checkers.pop().kill()
 
     def warm_up(self) -> None:
         """Begin to start the workers to keep ready."""

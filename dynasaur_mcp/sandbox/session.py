@@ -54,6 +54,8 @@ class Session:
         self.news: tuple[str, ...] = ()
         """Sentences for the notes of the next outcome: what became of the session that had this name before."""
         self.used_at = time.monotonic()
+        self.is_as_new = False
+        """It has run checks only, and nothing is left of them."""
         self.files = Files(self._request)
         self._limits = link.limits
         self._install = install
@@ -117,11 +119,12 @@ class Session:
         return self._outcome(answer, timeout_seconds, "call")
 
     async def check(self, name: str, sources: Mapping[str, str], requirements: tuple[str, ...]) -> Check:
-        """Import an action, make its schemas, run its tests. Only for a worker that has run nothing."""
+        """Import an action, make its schemas, run its tests. Only for a worker that has run nothing but checks."""
         folders = await self._folders(requirements)
         request = {"op": "check", "action": name, "sources": dict(sources), "folders": folders}
         answer = await self._request_with(requirements, request)
         done = answer.done
+        self.is_as_new = done.as_new
         output = answer.text("stdout") + answer.text("stderr")
         if done.ending != "returned":
             what = self._ended_how(done.ending)

@@ -1,9 +1,8 @@
 """What every sandbox keeps to, seen through a pool. Each test is run on each sandbox."""
 
-from __future__ import annotations
-
 import os
 import random
+import textwrap
 
 import anyio
 import pytest
@@ -308,6 +307,58 @@ async def test_check_gives_schemas_and_test_results(open_sandbox: OpenPool) -> N
             "additionalProperties": False,
         }
         assert check.schemas.output["properties"] == {"result": {"type": "integer"}}
+
+
+async def test_checks_of_a_batch_find_nothing_of_each_other(open_sandbox: OpenPool) -> None:
+    leaving = '''
+        import math, os, pathlib, subprocess, sys
+        math.left = os.environ["LEFT"] = "left"
+        for folder in ("/workspace", "/tmp", "/dev/shm"):
+            {write}
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+        def f(a: int) -> int:
+            """F.
+
+            >>> f(1)
+            1
+            """
+            return a
+    '''
+    looking = '''
+        import math, os, pathlib
+        def g(a: int) -> list[str]:
+            """G.
+
+            >>> g(1)
+            []
+            """
+            running = [p for p in pathlib.Path("/proc").glob("[0-9]*/cmdline") if b"time.sleep(60)" in read(p)]
+            files = [p for top in ("/workspace", "/tmp", "/dev/shm") for p in pathlib.Path(top).glob("**/left*")]
+            state = [left for left in (getattr(math, "left", ""), os.environ.get("LEFT", "")) if left]
+            return list(map(str, running + files + state))
+        def read(path: pathlib.Path) -> bytes:
+            try:
+                return path.read_bytes()
+            except OSError:
+                return b""
+    '''
+    write = "pathlib.Path(folder, 'left').touch() if os.access(folder, os.W_OK) else None"
+    async with open_sandbox() as pool, pool.batch():
+        for act in ("pass", write):
+            left = await pool.check("f", {"f": textwrap.dedent(leaving.format(write=act))}, ())
+            assert left.tests.passed == 1, left
+            seen = await pool.check("g", {"g": textwrap.dedent(looking)}, ())
+            assert seen.tests.failures == ()
+            assert seen.tests.passed == 1
+
+
+async def test_bound_without_end_is_no_default_in_a_schema(open_sandbox: OpenPool) -> None:
+    source = "def f(a: float, most: float = float('inf')) -> float: return min(a, most)"
+    async with open_sandbox() as pool:
+        check = await pool.check("f", {"f": source}, ())
+        assert check.schemas is not None
+        assert check.schemas.input["required"] == ["a"]
+        assert check.schemas.input["properties"] == {"a": {"type": "number"}, "most": {"type": "number"}}
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def _self_contained(schema: dict[str, Any]) -> dict[str, Any]:
             return inline({**definitions.get(name, {}), **beside}, (*open_names, name))
         kept = {}
         for key, value in node.items():
-            if is_schema and key in ("title", "discriminator"):
+            if is_schema and (key in ("title", "discriminator") or (key == "default" and not _is_json(value))):
                 continue
             if is_schema and key in ("default", "const", "enum", "examples"):
                 kept[key] = value
@@ -176,3 +176,11 @@ def _self_contained(schema: dict[str, Any]) -> dict[str, Any]:
 
     inlined: dict[str, Any] = inline(schema, ())
     return inlined
+
+
+def _is_json(value: Any) -> bool:
+    """Infinity, a fine default of a bound, is none."""
+    try:
+        return bool(json.dumps(value, allow_nan=False))
+    except ValueError:
+        return False

@@ -34,7 +34,7 @@ from dynasaur_mcp.sandbox.worker.frames import Frames
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
 from dynasaur_mcp.sandbox.worker.processes import Processes
 from dynasaur_mcp.sandbox.worker.relay import Relay
-from dynasaur_mcp.sandbox.worker.usage import memory_of
+from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR, count_files, memory_of
 from dynasaur_mcp.sandbox.worker.workspaces import Workspaces
 
 MAX_KNOWN_ACTIONS = 512
@@ -61,7 +61,7 @@ class Supervisor:
         self._answer: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "step": self._step,
             "call": self._call,
-            "check": lambda request: self._run_aside(self._processes.template_of_calls(), request),
+            "check": self._check,
             "files": self._files,
             "fork": self._fork,
             "drop": self._drop,
@@ -148,6 +148,14 @@ class Supervisor:
     def _files(self, request: dict[str, Any]) -> dict[str, Any]:
         self._activate(request["branch"])
         return self._run_aside(self._processes.template(), request)
+
+    def _check(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A check, which says whether the worker is as it was before: no process of it lives, and no file is left."""
+        before = count_files()
+        done = self._run_aside(self._processes.template_of_calls(), request)
+        self._processes.sweep([])
+        # gVisor does not count them.
+        return {**done, "as_new": not ON_GVISOR and count_files() == before}
 
     def _run_aside(self, template: Forker, request: dict[str, Any]) -> dict[str, Any]:
         """A job of its own, in a process that has run nothing before and nothing after."""

@@ -1,0 +1,319 @@
+"""What becomes of real functions that are imported as actions, and how long it takes.
+
+For each module: how many public functions it has, how many have doctests, and how many of these pass where they are
+(`at home`). Of those: how many pass in a file of their own with all that they use (`alone`; this is the closure by
+itself, also of functions that no client could call), and, of those that can be actions, how many pass as one (`still`).
+Then the time of `actions import`, by function that was tried, and where it went.
+
+    python benchmarks/importing.py                       the default modules, as far as they are installed
+    python benchmarks/importing.py boltons networkx      others
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import doctest
+import importlib
+import importlib.util
+import inspect
+import io
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import tempfile
+import time
+import types
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from dynasaur_mcp import publish
+from dynasaur_mcp.add import Added
+from dynasaur_mcp.app import open_app
+from dynasaur_mcp.errors import ActionInvalid
+from dynasaur_mcp.library.closure import extract_from
+from dynasaur_mcp.library.modules import Reference
+from dynasaur_mcp.library.origin import Origin, find_origin
+from dynasaur_mcp.library.rules import Function
+from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.sandbox.pool import Pool
+from dynasaur_mcp.settings import Settings
+
+MODULES = ["statistics", "heapq", "difflib", "more_itertools", "boltons", "toolz", "humanize", "validators", "pydash"]
+SECONDS = 20.0
+"""For the doctests of one function."""
+OPTIONS = doctest.ELLIPSIS | doctest.REPORT_ONLY_FIRST_FAILURE
+"""As the worker has them."""
+
+
+@dataclass
+class Result:
+    module: str
+    functions: int = 0
+    doctested: int = 0
+    at_home: set[str] = field(default_factory=set)
+    """Of those with doctests, as `module.name`."""
+    alone: int = 0
+    why_not_alone: dict[str, str] = field(default_factory=dict)
+    added: dict[str, Added] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def tried(self) -> list[Added]:
+        return [one for one in self.added.values() if one.how in ("kept", "not kept")]
+
+    @property
+    def still(self) -> tuple[int, int]:
+        """Of those that pass at home and were tried: how many pass as actions, how many there are."""
+        tried = [one for one in self.tried if one.file in self.at_home and "is another one" not in one.note]
+        return sum(one.how == "kept" for one in tried), len(tried)
+
+
+class Clock:
+    """Time spent in parts of an import; parts run at once, so that they add up to more than it took."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    def wrap(self, owner: Any, name: str, part: str) -> None:
+        inner: Callable[..., Any] = getattr(owner, name)
+
+        async def wait(*given: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return await inner(*given, **named)
+            finally:
+                self.seconds[part] += time.perf_counter() - start
+
+        def call(*given: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return inner(*given, **named)
+            finally:
+                self.seconds[part] += time.perf_counter() - start
+
+        setattr(owner, name, wait if inspect.iscoroutinefunction(inner) else call)
+
+
+def find_doctested(origin: Origin) -> list[Reference]:
+    wanted = set(origin.functions)
+    found = []
+    for module in dict.fromkeys(each.module for each in origin.functions):
+        docs = {
+            node.name: ast.get_docstring(node) or ""
+            for node in ast.parse(origin.modules.text(module)).body
+            if isinstance(node, Function)
+        }
+        found += [Reference(module, name) for name, doc in docs.items() if ">>>" in doc]
+    return [each for each in found if each in wanted]
+
+
+def run_doctests(jobs: list[tuple[str, str, str]]) -> dict[str, str]:
+    """`module.name` -> how its doctests failed, empty if they passed.
+
+    Args:
+        jobs: Module, name, and the source of a file of its own, or empty for the function where it is.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-W", "ignore", str(Path(__file__).absolute()), "--doctests"]
+        ran = subprocess.run(
+            command, input=json.dumps(jobs), capture_output=True, text=True, check=True, cwd=folder, timeout=3600
+        )
+    return dict(map(json.loads, ran.stdout.splitlines()))
+
+
+def serve_doctests() -> None:
+    """Each function in a fork of this process, which has imported its module."""
+    warnings.simplefilter("ignore")
+    for module, name, source in json.load(sys.stdin):
+        with contextlib.suppress(Exception):
+            if not source:
+                importlib.import_module(module)
+        ours, theirs = os.pipe()
+        if (pid := os.fork()) == 0:
+            devnull = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(devnull, descriptor)
+            try:
+                failure = run_doctest(module, name, source)
+            except BaseException as error:
+                failure = f"{type(error).__name__}: {error}"
+            os.write(theirs, failure[-4000:].encode("utf-8", "replace"))
+            os._exit(0)
+        os.close(theirs)
+        failure = read_until(ours, time.monotonic() + SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        os.close(ours)
+        print(json.dumps((f"{module}.{name}", failure)), flush=True)
+
+
+def read_until(descriptor: int, deadline: float) -> str:
+    data = b""
+    while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        part = os.read(descriptor, 1 << 16)
+        if not part:
+            return data.decode("utf-8", "replace")
+        data += part
+    return "did not end in time"
+
+
+def run_doctest(module: str, name: str, source: str) -> str:
+    if source:
+        made = types.ModuleType(f"actions.{name}")
+        made.__file__ = f"actions/{name}.py"
+        sys.modules[made.__name__] = made
+        exec(compile(source, made.__file__, "exec", dont_inherit=True), made.__dict__)
+    else:
+        made = importlib.import_module(module)
+    docstring = getattr(made, name).__doc__ or ""
+    test = doctest.DocTestParser().get_doctest(docstring, dict(vars(made)), name, None, 0)
+    report = io.StringIO()
+    doctest.DocTestRunner(optionflags=OPTIONS, verbose=False).run(test, out=report.write)
+    return report.getvalue()
+
+
+def write_alone(origin: Origin, functions: list[Reference]) -> Iterator[tuple[Reference, str, str]]:
+    """Each with its file, or why it has none."""
+    for function in functions:
+        try:
+            yield function, extract_from(origin.modules, function), ""
+        except ActionInvalid as error:
+            yield function, "", str(error.problems[0])
+
+
+async def import_module(origin: Origin, result: Result, settings: Settings) -> None:
+    def report(one: Added) -> None:
+        result.added[one.file] = one
+
+    start = time.perf_counter()
+    async with open_app(settings) as app:
+        await publish.import_functions(origin, app, author="benchmark", report=report)
+    result.seconds = time.perf_counter() - start
+
+
+def measure(module: str, settings: Settings) -> Result:
+    origin = find_origin(module)
+    doctested = find_doctested(origin)
+    result = Result(module, len(origin.functions), len(doctested))
+    at_home = run_doctests([(each.module, each.name, "") for each in doctested])
+    result.at_home = {key for key, failure in at_home.items() if not failure}
+    passing = [each for each in doctested if f"{each.module}.{each.name}" in result.at_home]
+    files = list(write_alone(origin, passing))
+    alone = run_doctests([(each.module, each.name, source) for each, source, _ in files if source])
+    result.alone = sum(not failure for failure in alone.values())
+    result.why_not_alone = {key: failure for key, failure in alone.items() if failure}
+    result.why_not_alone |= {f"{each.module}.{each.name}": why for each, _, why in files if why}
+    anyio.run(import_module, find_origin(module), result, settings)
+    return result
+
+
+def shorten(reason: str) -> str:
+    """A reason without what differs from function to function."""
+    first = reason.strip().splitlines()[0].removeprefix("- ")
+    first = re.sub(r"^line \d+: |actions/\w+\.py", "", first)
+    if "a test failed" in first:
+        return "a test failed"
+    return re.sub(r"'[^']*'|`[^`]*`|\*+\w+|\d+", "…", first)[:90]
+
+
+def share(part: int, whole: int) -> str:
+    return f"{part} ({part / whole:.1%})" if whole else "-"
+
+
+def show(results: list[Result], clock: Clock) -> None:
+    console = Console(width=140)
+    columns = ["module", "functions", "doctested", "at home", "alone", "tried", "kept", "still", "seconds", "ms each"]
+    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+    total = Result("all")
+    still = [0, 0]
+    for result in results:
+        table.add_row(*row_of(result, result.still))
+        total.functions += result.functions
+        total.doctested += result.doctested
+        total.at_home |= result.at_home
+        total.alone += result.alone
+        total.added |= result.added
+        total.seconds += result.seconds
+        still = [a + b for a, b in zip(still, result.still, strict=True)]
+    table.add_section()
+    table.add_row(*row_of(total, (still[0], still[1])))
+    console.print(table)
+    parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in clock.seconds.most_common())
+    tried = len(total.tried)
+    console.print(
+        f"1,000 functions take {1000 * total.seconds / max(tried, 1):.0f} s at this rate. Spent in: {parts}.\n"
+    )
+    why = Counter(shorten(one.note) for one in total.added.values() if one.how in ("skipped", "not kept"))
+    console.print("\nWhy the rest is not kept:")
+    for reason, count in why.most_common(20):
+        console.print(f"{count:6}  {reason}", highlight=False)
+    lost = [f"{one.file}: {' '.join(one.note.split())[:200]}" for one in total.added.values() if is_lost(one, total)]
+    console.print(
+        "\nPass at home, and not as actions:" if lost else "\nAll that were tried and pass at home do as actions."
+    )
+    for line in lost:
+        console.print(f"  {line}", highlight=False)
+    console.print("\nPass at home, and not alone:")
+    for result in results:
+        for key, reason in list(result.why_not_alone.items())[:20]:
+            console.print(f"  {key}: {' '.join(reason.split())[-160:]}", highlight=False)
+
+
+def is_lost(one: Added, total: Result) -> bool:
+    return one.how == "not kept" and one.file in total.at_home and "is another one" not in one.note
+
+
+def row_of(result: Result, still: tuple[int, int]) -> list[str]:
+    kept = sum(one.how == "kept" for one in result.added.values())
+    tried = len(result.tried)
+    return [
+        result.module,
+        str(result.functions),
+        str(result.doctested),
+        str(len(result.at_home)),
+        share(result.alone, len(result.at_home)),
+        str(tried),
+        str(kept),
+        share(*still),
+        f"{result.seconds:.1f}",
+        f"{1000 * result.seconds / tried:.0f}" if tried else "-",
+    ]
+
+
+def main() -> int:
+    if "--doctests" in sys.argv:
+        serve_doctests()
+        return 0
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"default: {', '.join(MODULES)}")
+    parser.add_argument("--sandbox", choices=["auto", "docker", "jail"], default="auto")
+    given = parser.parse_args()
+    modules = given.modules or [name for name in MODULES if importlib.util.find_spec(name)]
+    clock = Clock()
+    clock.wrap(publish, "_copy", "closure")
+    clock.wrap(publish, "_complete", "types and rules")
+    clock.wrap(Pool, "check", "check in a worker")
+    clock.wrap(FileStore, "put", "ledger and file")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(library=Path(folder, "library"), sandbox=given.sandbox)
+        show([measure(module, settings) for module in modules], clock)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
