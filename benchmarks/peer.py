@@ -61,6 +61,9 @@ class Peer:
             raise SystemExit(f"{tool}: {result['content'][0]['text']}")
         return result
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def cpu_seconds(self) -> float:
         """What the server process has used, its children not counted. Linux only."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()

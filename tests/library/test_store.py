@@ -546,3 +546,11 @@ def test_opening_an_unchanged_library_parses_nothing(folder: Path, store: FileSt
         "assert not {'griffe', 'numpy', 'packaging', 'dynasaur_mcp.library.reading'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+
+
+def test_kills_at_random_moments_neither_tear_nor_lose_a_version() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "kill.py"
+    command = [sys.executable, str(script), "--times", "25", "--servers", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert "killed    25 times" in done.stdout
