@@ -162,11 +162,12 @@ class Ledger:
                 self._cache[name] = read_row(row)
             return self._cache[name]
 
-    def find_all(self, after: str, limit: int) -> list[Entry]:
+    def find_all(self, after: str, limit: int, status: Status | None) -> list[Entry]:
         """Current entries by name, those after one; a limit of -1 is none."""
-        query = f"{_ENTRIES} WHERE v.version = a.version AND a.name > ? ORDER BY a.name LIMIT ?"
+        query = f"""{_ENTRIES} WHERE v.version = a.version AND a.name > ?1 AND v.status = coalesce(?3, v.status)
+            ORDER BY a.name LIMIT ?2"""
         with self.reading() as connection:
-            return [read_row(row) for row in connection.execute(query, (after, limit))]
+            return [read_row(row) for row in connection.execute(query, (after, limit, status))]
 
     def find_history(self, name: str) -> list[Entry]:
         """Every version, newest first."""

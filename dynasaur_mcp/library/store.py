@@ -74,8 +74,8 @@ class Store(Protocol):
         """Revision and name of each action that changed since, also of those that are gone, oldest change first."""
         ...
 
-    def entries(self, after: str = "", limit: int | None = None) -> list[Entry]:
-        """Current versions, disabled ones too, by name: so many after one, or all."""
+    def entries(self, after: str = "", limit: int | None = None, status: Status | None = None) -> list[Entry]:
+        """Current versions by name: so many after one, or all; those of a status, or disabled ones too."""
         ...
 
     def near(self, name: str) -> list[str]:
@@ -270,8 +270,8 @@ class FileStore:
     def changed_after(self, mark: Mark, limit: int) -> list[Mark]:
         return self._ledger.find_changed(mark, limit)
 
-    def entries(self, after: str = "", limit: int | None = None) -> list[Entry]:
-        return self._ledger.find_all(after, -1 if limit is None else limit)
+    def entries(self, after: str = "", limit: int | None = None, status: Status | None = None) -> list[Entry]:
+        return self._ledger.find_all(after, -1 if limit is None else limit, status)
 
     def near(self, name: str) -> list[str]:
         return self._ledger.find_near(name)

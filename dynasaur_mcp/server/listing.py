@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from mcp.server.context import CallNext, HandlerResult
@@ -30,6 +30,8 @@ AUTO_CANDIDATES = 64
 """How many actions `auto` looks at, in the store's order, to fill its budget."""
 MAX_ANSWERS = 256
 """Answers to tools/list that are kept at once."""
+MAX_CHECKED = 1000
+"""Tools that are kept at once."""
 
 
 def is_publishable(tool: Tool) -> bool:
@@ -66,7 +68,8 @@ class Listing:
     """The tools there are for one principal at one revision of the library.
 
     A function of these two alone: no connection, and nothing that happened on one, changes it. It is made anew only
-    when the revision has changed, and then only the tools of actions that changed are checked again.
+    when the revision has changed, and then only the tools of actions that changed are checked again. Where all actions
+    are exposed, a page is made when it is asked for.
     """
 
     def __init__(self, store: Store, exposure: Exposure, budget_tokens: int, network: Sequence[str] = ()) -> None:
@@ -77,7 +80,6 @@ class Listing:
         self._meta_tools = describe_meta_tools(network)
         self._revision: int | None = None
         self._tools: tuple[Tool, ...] = ()
-        self._names: frozenset[str] = frozenset()
         self._checked: dict[str, tuple[Entry, Tool | None]] = {}
 
     def revision(self) -> int | None:
@@ -100,14 +102,15 @@ class Listing:
                 logger.error("The library cannot be read: %s", error)
                 return tuple(self._meta_tools)
             self._tools = (*self._meta_tools, *exposed)
-            self._names = frozenset(tool.name for tool in exposed)
             self._revision = revision
         return self._tools
 
     def shows(self, name: str) -> bool:
         """Whether the action is in the list."""
-        self.tools()
-        return name in self._names
+        if self._exposure == "all":
+            entry = self._store.get(name)
+            return entry.status is Status.ACTIVE and self._publish(entry) is not None
+        return any(tool.name == name for tool in self.tools()[len(self._meta_tools) :])
 
     def page(self, cursor: str | None) -> ListToolsResult:
         """One page. A cursor is the name of the last tool before it, so a change of the library in between neither
@@ -116,32 +119,45 @@ class Listing:
         Raises:
             ValueError: no such cursor was given out.
         """
-        tools = self.tools()
-        if cursor is not None:
-            if not cursor.startswith("after:"):
-                raise ValueError(cursor)
-            last = cursor.removeprefix("after:")
-            tools = tuple(tool for tool in tools[len(self._meta_tools) :] if tool.name > last)
-        page, rest = tools[:PAGE_TOOLS], tools[PAGE_TOOLS:]
-        return ListToolsResult(tools=list(page), next_cursor=f"after:{page[-1].name}" if rest else None)
+        if cursor is not None and not cursor.startswith("after:"):
+            raise ValueError(cursor)
+        tools = [] if cursor else list(self._meta_tools)
+        last = ""
+        for tool in self._tools_after((cursor or "").removeprefix("after:")):
+            if len(tools) == PAGE_TOOLS:
+                return ListToolsResult(tools=tools, next_cursor=f"after:{last}")
+            tools.append(tool)
+            last = tool.name
+        return ListToolsResult(tools=tools)
 
-    def _candidates(self) -> list[Entry]:
-        if self._exposure == "none":
-            return []
-        if self._exposure == "auto":
-            return self._store.exposed(AUTO_CANDIDATES)
-        active = [entry for entry in self._store.entries() if entry.status is Status.ACTIVE]
-        return active if self._exposure == "all" else [entry for entry in active if entry.pinned]
+    def _tools_after(self, name: str) -> Iterator[Tool]:
+        """Those of actions, by name."""
+        if self._exposure != "all":
+            yield from (tool for tool in self.tools()[len(self._meta_tools) :] if tool.name > name)
+            return
+        try:
+            while entries := self._store.entries(name, PAGE_TOOLS, Status.ACTIVE):
+                yield from filter(None, map(self._publish, entries))
+                name = entries[-1].name
+        except LibraryError as error:
+            logger.error("The library cannot be read: %s", error)
+
+    def _publish(self, entry: Entry) -> Tool | None:
+        """Its tool, unless it has none or one that would spoil the list."""
+        known = self._checked.get(entry.name)
+        if known is None or not looks_alike(known[0], entry):
+            if len(self._checked) >= MAX_CHECKED:
+                self._checked.pop(next(iter(self._checked)))
+            known = self._checked[entry.name] = (entry, publish(entry, self._network) if entry.schemas else None)
+        return known[1]
 
     def _exposed(self) -> list[Tool]:
-        entries = [entry for entry in self._candidates() if entry.schemas is not None]
-        checked: dict[str, tuple[Entry, Tool | None]] = {}
+        if self._exposure == "none":
+            return []
         tools: list[Tool] = []
         left = self._budget_tokens
-        for entry in entries:
-            known = self._checked.get(entry.name)
-            tool = known[1] if known is not None and looks_alike(known[0], entry) else publish(entry, self._network)
-            checked[entry.name] = (entry, tool)
+        for entry in self._store.exposed(AUTO_CANDIDATES if self._exposure == "auto" else 0):
+            tool = self._publish(entry)
             if tool is None:
                 continue
             if self._exposure == "auto":
@@ -150,7 +166,6 @@ class Listing:
                     continue
                 left -= cost
             tools.append(tool)
-        self._checked = checked
         return tools
 
 

@@ -72,7 +72,7 @@ def list_templates() -> ListResourceTemplatesResult:
 
 def list_actions(store: Store, cursor: str | None) -> ListResourcesResult:
     """The sources of active actions by name; a cursor is the name before the page."""
-    entries = [entry for entry in store.entries() if entry.status is Status.ACTIVE and entry.name > (cursor or "")]
+    entries = store.entries(cursor or "", PAGE_RESOURCES + 1, Status.ACTIVE)
     page, rest = entries[:PAGE_RESOURCES], entries[PAGE_RESOURCES:]
     resources = [
         Resource(

@@ -54,7 +54,7 @@ def test_description_is_capped_and_has_no_control_characters(make_entry: Callabl
 
 
 def names_of(store: FileStore, exposure: Any, budget: int = 2000) -> list[str]:
-    return [tool.name for tool in Listing(store, exposure, budget).tools()[len(META_TOOLS) :]]
+    return [tool.name for tool in Listing(store, exposure, budget).page(None).tools[len(META_TOOLS) :]]
 
 
 def test_policies_expose_what_they_say(store: FileStore, keep: Callable[..., Any]) -> None:
