@@ -61,6 +61,11 @@ class Peer:
             raise SystemExit(f"{tool}: {result['content'][0]['text']}")
         return result
 
+    def memory_bytes(self) -> int:
+        """What the server process has in memory, its children not counted. Linux only."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmRSS:"))
+
     def kill(self) -> None:
         self._process.kill()
 
