@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.library.store import FileStore
-from tests.test_cli import ADD, TWICE, Run, assert_one_line, dynasaur, jailed, write
+from tests.test_cli import ADD, PROGRAM, TWICE, Run, assert_one_line, dynasaur, jailed, write
 
 __all__ = ["dynasaur", "jailed"]
 
@@ -264,6 +265,20 @@ def test_imports_at_once_leave_every_file_whole(jailed: Run, package: Path, tmp_
     assert all(each["mean"][0] in ("kept", "there already") for each in both)
     for name, source in library(tmp_path).items():
         assert read_action(source, name).name == name
+
+
+def test_an_import_that_was_killed_goes_on_where_it_was(jailed: Run, package: Path, tmp_path: Path) -> None:
+    where = {**os.environ, "DYNASAUR_LIBRARY": str(tmp_path / "library"), "DYNASAUR_SANDBOX": "jail"}
+    command = [*PROGRAM, "actions", "import", str(package)]
+    with subprocess.Popen(command, env=where, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stdout
+        first = process.stdout.readline().split("\t")
+        process.kill()
+    assert first[1] == "kept"
+    told = rows(jailed("actions", "import", str(package)))
+    assert told[first[0].rpartition(".")[2]][0] == "there already"
+    assert told["mean"][0] in ("kept", "there already")
+    assert all(read_action(source, name) for name, source in library(tmp_path).items())
 
 
 def test_third_party_imports_become_requirements(jailed: Run, tmp_path: Path) -> None:
