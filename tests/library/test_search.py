@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -136,6 +138,62 @@ def test_an_index_file_is_used_again_and_made_anew_when_damaged(
         file.write_bytes(b"damaged " * 1000)
     again = open_index(path)
     assert names(search("excel", again, filled)) == ["read_table"]
+
+
+def make_newer(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        make_folder,
+        make_newer,
+        lambda path: path.write_bytes(b""),
+        lambda path: os.truncate(path, 9000),
+        lambda path: path.write_bytes(os.urandom(20_000)),
+    ],
+    ids=["deleted", "folder", "newer", "empty", "cut", "garbage"],
+)
+@pytest.mark.parametrize("in_use", [False, True])
+def test_no_damage_to_the_index_keeps_from_finding(
+    damage: Callable[[Path], None], in_use: bool, open_index: OpenIndex, filled: FileStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "index.sqlite3"
+    index = open_index(path)
+    assert names(search("excel", index, filled)) == ["read_table"]
+    if not in_use:
+        index.close()
+    damage(path)
+    if not in_use:
+        index = open_index(path)
+    put(filled, write_source("get_weather", "Look up the weather forecast of a town."))
+    assert names(search("excel", index, filled)) == ["read_table"]
+    assert names(search("weather", index, filled)) == ["get_weather"]
+
+
+def test_an_index_of_another_ledger_is_made_anew(
+    open_index: OpenIndex, filled: FileStore, tmp_path: Path, open_store: OpenStore, folder: Path
+) -> None:
+    path = tmp_path / "index.sqlite3"
+    index = open_index(path)
+    assert names(search("send a letter", index, filled)) == ["send_mail"]
+    index.close()
+    filled.close()
+    for file in folder.glob(".ledger*"):
+        file.unlink()
+    (folder / "send_mail.py").unlink()
+    store = open_store()
+    with contextlib.closing(Index(store, path, None)) as index:
+        assert names(search("send a letter", index, store)) == []
+        assert names(search("excel", index, store)) == ["read_table"]
 
 
 def test_an_index_that_cannot_be_written_is_kept_in_memory(open_index: OpenIndex, filled: FileStore) -> None:
