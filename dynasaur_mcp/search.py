@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import replace
 
 from dynasaur_mcp.errors import ActionNotFound
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import Store
-from dynasaur_mcp.types import NAME_PATTERN, Match, Status
+from dynasaur_mcp.types import NAME_PATTERN, Found, Match, Status
 
 MAX_LIMIT = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An answer: the best matches, of how many, and what the search went by."""
-
-    matches: tuple[Match, ...]
-    total: int
-    """Actions that fit at all."""
-    searched: int
-    """Actions that can be found."""
-    used: str
-    """`words`, or `words and meaning`."""
 
 
 def search_actions(query: str, *, index: Index, store: Store, limit: int = 5) -> Found:
@@ -33,15 +20,12 @@ def search_actions(query: str, *, index: Index, store: Store, limit: int = 5) ->
         limit: From 1 to MAX_LIMIT; more or less is taken as the nearest of these.
     """
     limit = max(1, min(limit, MAX_LIMIT))
-    used = index.uses
-    matches, total = index.find(query, limit)
-    named = _put_named_first(query.strip(), matches, store)
-    return Found(tuple(named[:limit]), max(total, len(named)), index.size, used)
-
-
-def _put_named_first(name: str, matches: list[Match], store: Store) -> list[Match]:
+    found = index.find(query, limit)
+    name = query.strip()
     with contextlib.suppress(ActionNotFound):
         entry = store.get(name) if NAME_PATTERN.fullmatch(name) else None
         if entry and entry.status is not Status.DISABLED:
-            return [Match(entry, 1.0, (name,)), *(match for match in matches if match.entry.name != name)]
-    return matches
+            others = [match for match in found.matches if match.entry.name != name]
+            matches = (Match(entry, 1.0, (name,)), *others)[:limit]
+            return replace(found, matches=matches, total=max(found.total, len(matches)), fits=True)
+    return found

@@ -61,7 +61,9 @@ class Settings(BaseSettings):
         default=10 << 30, ge=1 << 20, description="Kept of installed packages; those used least recently go first."
     )
     arguments_bytes: int = Field(
-        default=8192, ge=0, description="Kept of a call's arguments, to replay it when its action is replaced; 0: none."
+        default=8192,
+        ge=0,
+        description="Kept of a call's arguments, to replay it; 0: none, nor the query that led to it.",
     )
     require_approval: bool = Field(default=False, description="Nothing becomes active before a person approves it.")
     model: str = Field(

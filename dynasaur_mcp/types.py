@@ -253,6 +253,24 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """An answer of a search."""
+
+    matches: tuple[Match, ...]
+    """The best, best first."""
+    total: int
+    """Actions that have anything to do with the query."""
+    searched: int
+    """Actions that can be found."""
+    used: str
+    """What the search went by: `words`, or `words and meaning`."""
+    evidence: float
+    """That any of the best ones does what is asked, in nats; only comparable within one library."""
+    fits: bool
+    """Whether it suffices; otherwise these are just the nearest there are."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one worker, and one call in it, may use."""
 

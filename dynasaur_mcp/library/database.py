@@ -68,6 +68,11 @@ CREATE INDEX newest ON versions (defined_at DESC, name) WHERE status = 'active' 
 CREATE INDEX unchecked ON versions (name) WHERE schemas IS NULL;
 CREATE INDEX broken ON files (file) WHERE problems IS NOT NULL;
 """,
+    """
+-- What was searched for before it was used.
+CREATE TABLE queries (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, query TEXT NOT NULL, UNIQUE (name, query));
+""",
 )
 """What makes each version of the schema from the one before."""
 

@@ -11,7 +11,7 @@ import itertools
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dynasaur_mcp.errors import LibraryError
@@ -23,22 +23,22 @@ INDEX_FILE = ".index.sqlite3"
 LEADING = 2000
 """About so many documents are scored by their words: those with the rarest of them; all where there are no more."""
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE state (ledger TEXT NOT NULL, revision INTEGER NOT NULL, name TEXT NOT NULL);
 INSERT INTO state VALUES ('', 0, '');
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, key BLOB NOT NULL);
 CREATE VIRTUAL TABLE words USING fts5(
-    name, tags, parameters, docstring, examples, tokenize = "porter unicode61 remove_diacritics 2");
+    name, tags, parameters, docstring, examples, queries, tokenize = "porter unicode61 remove_diacritics 2");
 -- Of texts, by their hash: a text that comes back has its vector still.
 CREATE TABLE vectors (
     key BLOB NOT NULL, model TEXT NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (key, model)) WITHOUT ROWID;
 """
 _TABLES = ("state", "documents", "words", "vectors")
 
-_WEIGHTS = (3.0, 2.0, 0.5, 1.5, 0.5)
-"""Of a word in the name, tags, parameters, docstring, examples."""
+_WEIGHTS = (3.0, 2.0, 0.5, 1.5, 0.5, 1.0)
+"""Of a word in the name, tags, parameters, docstring, examples, queries."""
 
 _log = logging.getLogger(__name__)
 
@@ -110,12 +110,12 @@ def add_document(connection: sqlite3.Connection, name: str, sha256: str, key: by
     """
     Args:
         key: Hash of the text whose vector is its.
-        texts: Name, tags, parameters, docstring and examples, as words.
+        texts: Name, tags, parameters, docstring, examples and queries, as words.
     """
     query = "INSERT INTO documents (name, sha256, key) VALUES (?, ?, ?) RETURNING id"
     (id_,) = connection.execute(query, (name, sha256, key)).fetchone()
-    columns = "rowid, name, tags, parameters, docstring, examples"
-    connection.execute(f"INSERT INTO words ({columns}) VALUES (?, ?, ?, ?, ?, ?)", (id_, *texts))
+    columns = "rowid, name, tags, parameters, docstring, examples, queries"
+    connection.execute(f"INSERT INTO words ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", (id_, *texts))
 
 
 def remove_document(connection: sqlite3.Connection, id_: int) -> None:
@@ -123,17 +123,17 @@ def remove_document(connection: sqlite3.Connection, id_: int) -> None:
     connection.execute("DELETE FROM words WHERE rowid = ?", (id_,))
 
 
-def match_words(connection: sqlite3.Connection, tokens: Sequence[str], size: int) -> dict[int, float]:
+def match_words(connection: sqlite3.Connection, counts: Mapping[str, int], size: int) -> dict[int, float]:
     """Ids -> BM25, of those documents that have the rarest words.
 
     Args:
+        counts: For each word, how many documents have it.
         size: How many documents there are.
 
     Scoring one takes FTS5 4 µs, and common words are in very many: these only add to the score of what rarer ones
     found.
     """
-    counts = {token: _count(connection, token) for token in tokens}
-    there = sorted((token for token in tokens if counts[token]), key=lambda token: counts[token])
+    there = sorted((token for token in counts if counts[token]), key=lambda token: counts[token])
     found = itertools.accumulate(counts[token] for token in there)
     count = len(there) if size <= LEADING else max(1, sum(total <= LEADING for total in found))
     leading, rest = there[:count], there[count:]
@@ -143,9 +143,16 @@ def match_words(connection: sqlite3.Connection, tokens: Sequence[str], size: int
     return scores
 
 
-def _count(connection: sqlite3.Connection, token: str) -> int:
+def count_words(connection: sqlite3.Connection, tokens: Sequence[str]) -> dict[str, int]:
+    """How many documents have each."""
     query = "SELECT count(*) FROM words WHERE words MATCH ?"
-    return int(connection.execute(query, (quote_words([token]),)).fetchone()[0])
+    return {token: int(connection.execute(query, (quote_words([token]),)).fetchone()[0]) for token in tokens}
+
+
+def explain_words(connection: sqlite3.Connection, tokens: Sequence[str], id_: int) -> tuple[str, ...]:
+    """Those that are in a document."""
+    query = "SELECT 1 FROM words WHERE words MATCH ? AND rowid = ?"
+    return tuple(token for token in tokens if connection.execute(query, (quote_words([token]), id_)).fetchone())
 
 
 def _score(connection: sqlite3.Connection, expression: str) -> dict[int, float]:

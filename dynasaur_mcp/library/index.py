@@ -2,14 +2,16 @@
 
 All of it can be thrown away: it is made again from the store, and follows it change by change before each search. The
 words of a query weigh as much as its meaning: neither alone finds as much on both kinds of requests, short paraphrased
-ones and long ones with many parts.
+ones and long ones with many parts. How they become one order is in `ranking`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import heapq
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -17,12 +19,21 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from dynasaur_mcp.errors import ActionNotFound, DynasaurError
-from dynasaur_mcp.library.documents import DamagedError, Documents, add_document, match_words, remove_document
+from dynasaur_mcp.library.documents import (
+    DamagedError,
+    Documents,
+    add_document,
+    count_words,
+    explain_words,
+    match_words,
+    remove_document,
+)
 from dynasaur_mcp.library.embedding import Embedder
+from dynasaur_mcp.library.ranking import FITTING_NATS, Scores, measure_words, rank, spread_words, weigh_evidence
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.vectors import Vectors, pack_vector
-from dynasaur_mcp.library.words import quote_words, read_query, split_name
-from dynasaur_mcp.types import Action, Entry, Match, Status
+from dynasaur_mcp.library.words import clean_text, read_parts, read_query, split_name
+from dynasaur_mcp.types import Action, Entry, Found, Match, Status
 
 WORDS_ONLY = "words"
 WORDS_AND_MEANING = "words and meaning"
@@ -32,6 +43,9 @@ MIN_COSINE = 0.3
 
 MIN_SHARE = 0.3
 """Matches that score less than this share of the best one are noise."""
+
+LOOKED_AT = 5
+"""Whether anything fits is told by the first so many."""
 
 CANDIDATES = 500
 """So many of the best by words, and of the nearest by meaning, are ranked together."""
@@ -79,6 +93,12 @@ class Index:
         self._catch_up()
         self._follow_behind()
 
+    def renew(self, name: str) -> None:
+        """Take in what is known of it besides its source."""
+        with self._documents.changing() as connection:
+            self._take_in(connection, name, anew=True)
+        self._follow_behind()
+
     def settle(self, seconds: float) -> bool:
         """Wait until meaning is up to date, or cannot be; whether searches go by it now."""
         if self._embedder is not None:
@@ -88,37 +108,43 @@ class Index:
         return self.uses == WORDS_AND_MEANING
 
     def search(self, query: str, limit: int) -> list[Match]:
-        """The best matches, best first; none when nothing fits."""
-        return self.find(query, limit)[0]
+        """The best matches, best first."""
+        return list(self.find(query, limit).matches)
 
-    def find(self, query: str, limit: int) -> tuple[list[Match], int]:
-        """The best matches, and how many there are among the candidates."""
+    def find(self, query: str, limit: int) -> Found:
         try:
-            return self._find(query, limit)
+            return self._find(clean_text(query), limit)
         except DamagedError:
-            return self._find(query, limit)
+            return self._find(clean_text(query), limit)
 
-    def _find(self, query: str, limit: int) -> tuple[list[Match], int]:
+    def _find(self, query: str, limit: int) -> Found:
         tokens = read_query(query)
-        before = self._seen
-        if not self._sync() or self._seen != before:
-            self._follow_behind()
-        vector = self._embed_query(query)
+        self._sync()
+        used, parts = self.uses, [query, *read_parts(query)]
+        vectors = self._embed_queries(parts)
         with self._documents.using() as connection:
-            words, meanings = self._match(connection, tokens, vector)
-            ranked = _fuse(words, meanings)
-            # A score also says how well the best one fits: 1 only if it has every word of the query, or the same
-            # meaning.
-            best = max(words, key=words.__getitem__, default=None)
-            shared = len(_explain(connection, tokens, best)) / len(tokens) if best else 0.0
-            shown = [(name, score, _explain(connection, tokens, name)) for name, score in ranked[:limit]]
-        scale = max(shared, *meanings.values(), 0.0)
+            counts = count_words(connection, tokens)
+            scores = [
+                self._match(connection, {token: counts[token] for token in read_query(part) if token in counts}, vector)
+                for part, vector in zip(parts, vectors, strict=True)
+            ]
+            ranked = _order(scores)
+            shown = ranked[: max(limit, LOOKED_AT)]
+            names = _find_names(connection, shown)
+            why = {id_: explain_words(connection, tokens, id_) for id_ in shown}
+        nats = measure_words(counts, self.size)
+        cosines = {id_: _find_cosine(scores, id_) for id_ in shown}
+        shared = {id_: math.fsum(nats[token] for token in why[id_]) for id_ in shown}
+        whole = math.fsum(nats.values())
+        evidence = max((weigh_evidence(shared[id_], whole, cosines[id_]) for id_ in shown[:LOOKED_AT]), default=0.0)
         matches: list[Match] = []
-        for name, score, why in shown:
-            with contextlib.suppress(ActionNotFound):
-                meant = ("meaning",) if meanings.get(name, 0.0) >= MIN_COSINE else ()
-                matches.append(Match(self._store.get(name), min(scale * score, 1.0), (*why, *meant)))
-        return matches, len(ranked)
+        for id_ in shown[:limit]:
+            with contextlib.suppress(ActionNotFound, KeyError):
+                cosine = cosines[id_] or 0.0
+                meant = ("meaning",) if cosine >= MIN_COSINE else ()
+                score = min(max(shared[id_] / (whole or 1.0), cosine), 1.0)
+                matches.append(Match(self._store.get(names[id_]), score, (*why[id_], *meant)))
+        return Found(tuple(matches), len(ranked), self.size, used, evidence, evidence >= FITTING_NATS)
 
     def close(self) -> None:
         """Close it before its store. Waits for the batch that is being embedded."""
@@ -126,24 +152,19 @@ class Index:
         with self._following:
             self._documents.close()
 
-    def _embed_query(self, query: str) -> bytes | None:
-        if self._vectors is None or self._embedder is None or not query.strip():
-            return None
-        return self._embedder.embed([query[:2000]])[0]
+    def _embed_queries(self, texts: Sequence[str]) -> Sequence[bytes | None]:
+        if self._vectors is None or self._embedder is None or not texts[0].strip():
+            return [None] * len(texts)
+        return self._embedder.embed(texts)
 
-    def _match(
-        self, connection: sqlite3.Connection, tokens: Sequence[str], vector: bytes | None
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        """Names -> BM25 relative to the best, and names -> cosine, of all candidates."""
-        scores = match_words(connection, tokens, self.size)
-        # FTS5 gives a word that is in most documents a score of next to nothing, never less than nothing.
-        best = max(scores.values(), default=0.0) or 1.0
-        top = sorted(scores, key=scores.__getitem__, reverse=True)[:CANDIDATES]
-        vectors = self._vectors
-        cosines = vectors.find_nearest(vector, CANDIDATES, top) if vectors and vector else {}
-        names = _find_names(connection, {*top, *cosines})
-        words = {names[id_]: max(scores[id_] / best, 0.0) for id_ in {*top, *cosines} & scores.keys() if id_ in names}
-        return words, {names[id_]: cosine for id_, cosine in cosines.items() if id_ in names}
+    def _match(self, connection: sqlite3.Connection, counts: Mapping[str, int], vector: bytes | None) -> list[Scores]:
+        """Scores by words, and by meaning where there is a model."""
+        found = match_words(connection, counts, self.size)
+        words = spread_words(found, self.size)
+        if self._vectors is None or vector is None:
+            return [words]
+        top = heapq.nlargest(CANDIDATES, found, key=found.__getitem__)
+        return [words, self._vectors.find_nearest(vector, CANDIDATES, top)]
 
     def _catch_up(self) -> None:
         while not self._sync():
@@ -173,16 +194,17 @@ class Index:
         self._seen = (revision, self._documents.life)
         return True
 
-    def _take_in(self, connection: sqlite3.Connection, name: str) -> None:
+    def _take_in(self, connection: sqlite3.Connection, name: str, *, anew: bool = False) -> None:
         entry = self._find_entry(name)
         known = connection.execute("SELECT id, sha256 FROM documents WHERE name = ?", (name,)).fetchone()
-        if known and entry and known[1] == entry.action.sha256:
+        if known and entry and known[1] == entry.action.sha256 and not anew:
             return
         if known:
             remove_document(connection, known[0])
         if entry:
             action = entry.action
-            add_document(connection, name, action.sha256, _hash_text(_write_text(action)), _write_words(action))
+            texts = _write_words(action, self._store.queries(name))
+            add_document(connection, name, action.sha256, _hash_text(_write_text(action)), texts)
 
     def _find_entry(self, name: str) -> Entry | None:
         with contextlib.suppress(ActionNotFound):
@@ -250,40 +272,43 @@ class Index:
         return dict(zip(texts, vectors, strict=True))
 
 
-def _explain(connection: sqlite3.Connection, tokens: Sequence[str], name: str) -> tuple[str, ...]:
-    """Those words of the query that are in it."""
-    (id_,) = connection.execute("SELECT id FROM documents WHERE name = ?", (name,)).fetchone()
-    query = "SELECT 1 FROM words WHERE words MATCH ? AND rowid = ?"
-    return tuple(token for token in tokens if connection.execute(query, (quote_words([token]), id_)).fetchone())
-
-
 def _find_names(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int, str]:
     marks = ", ".join("?" * len(ids))
     return dict(connection.execute(f"SELECT id, name FROM documents WHERE id IN ({marks})", tuple(ids)).fetchall())
 
 
-def _fuse(words: Mapping[str, float], meanings: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Names with scores, best first, without those that do not fit."""
-    if not meanings:
-        scores = dict(words)
-    else:
-        near = {name for name, cosine in meanings.items() if cosine >= MIN_COSINE}
-        scores = {
-            name: 0.5 * words.get(name, 0.0) + 0.5 * max(meanings.get(name, 0.0), 0.0) for name in words.keys() | near
-        }
-    least = MIN_SHARE * max(scores.values(), default=0.0)
-    return sorted(((n, s) for n, s in scores.items() if s >= least), key=lambda pair: (-pair[1], pair[0]))
+def _order(parts: Sequence[Sequence[Scores]]) -> list[int]:
+    """Ids of what has anything to do with the query, best first."""
+    candidates: set[int] = set()
+    for words, *meanings in parts:
+        candidates.update(heapq.nlargest(CANDIDATES, words.found, key=words.found.__getitem__))
+        candidates.update(id_ for scores in meanings for id_, cosine in scores.found.items() if cosine >= MIN_COSINE)
+    ranks = rank(parts, candidates)
+    least = MIN_SHARE * max(ranks.values(), default=0.0)
+    return sorted((id_ for id_ in ranks if ranks[id_] >= least), key=lambda id_: (-ranks[id_], id_))
+
+
+def _find_cosine(parts: Sequence[Sequence[Scores]], id_: int) -> float | None:
+    """That of the part to which it is nearest; None without a model."""
+    return max((scores.found.get(id_, 0.0) for _, *meanings in parts for scores in meanings), default=None)
 
 
 def _write_text(action: Action) -> str:
     """What is embedded."""
-    return f"{split_name(action.name)}. {action.docstring}"
+    return clean_text(f"{split_name(action.name)}. {action.docstring}")
 
 
-def _write_words(action: Action) -> tuple[str, ...]:
-    """What is searched for words: name, tags, parameters, docstring, examples."""
-    parameters = " ".join(f"{split_name(each.name)} {each.description}" for each in action.parameters)
-    return split_name(action.name), " ".join(action.tags), parameters, action.docstring, " ".join(action.examples)
+def _write_words(action: Action, queries: Sequence[str]) -> tuple[str, ...]:
+    """What is searched for words: name, tags, parameters, docstring, examples, queries."""
+    texts = (
+        split_name(action.name),
+        " ".join(action.tags),
+        " ".join(f"{split_name(each.name)} {each.description}" for each in action.parameters),
+        action.docstring,
+        " ".join(action.examples),
+        " ".join(queries),
+    )
+    return tuple(map(clean_text, texts))
 
 
 def _hash_text(text: str) -> bytes:

@@ -43,6 +43,10 @@ _FORGET_ARGUMENTS = """
 DELETE FROM arguments WHERE name = ?1 AND principal = ?2
     AND id <= (SELECT id FROM arguments WHERE name = ?1 AND principal = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)
 """
+_FORGET_QUERIES = """
+DELETE FROM queries WHERE name = ?1
+    AND id <= (SELECT id FROM queries WHERE name = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)
+"""
 
 _REUSE = """
 SELECT used.name, count(*) FROM (
@@ -55,6 +59,8 @@ WHERE used.session > v.defined_at GROUP BY used.name
 Execute = Callable[[str, tuple[object, ...]], object]
 """As of a connection."""
 
+KEPT_QUERIES = 20
+"""Of each action."""
 CACHED = 1000
 """Entries that are kept in memory."""
 NEIGHBOURS = 500
@@ -339,6 +345,21 @@ class Ledger:
             rows = connection.execute(query, (name, principal))
             return [arguments for (arguments,) in rows]
 
+    def add_queries(self, name: str, queries: Iterable[str]) -> bool:
+        """Whether any of them is new. So many are kept, the last ones asked."""
+        before = self.find_queries(name)
+        with self._counting() as execute:
+            for query in queries:
+                execute("INSERT OR REPLACE INTO queries VALUES (NULL, ?, ?)", (name, query))
+            execute(_FORGET_QUERIES, (name, KEPT_QUERIES))
+        return not set(before) >= set(self.find_queries(name))
+
+    def find_queries(self, name: str) -> list[str]:
+        """Newest first."""
+        with self.reading() as connection:
+            rows = connection.execute("SELECT query FROM queries WHERE name = ? ORDER BY id DESC", (name,))
+            return [query for (query,) in rows]
+
     def close(self) -> None:
         with self._lock:
             if self._connection:
@@ -409,8 +430,12 @@ class Ledger:
 
 
 def _forget_arguments(connection: sqlite3.Connection) -> None:
-    """Those kept before they were not wanted: also from the file, where what is deleted stays for a while."""
-    if connection.execute("SELECT 1 FROM arguments").fetchone():
+    """Those kept before they were not wanted: also from the file, where what is deleted stays for a while.
+
+    With them goes what was searched for before the calls.
+    """
+    if connection.execute("SELECT 1 FROM arguments UNION ALL SELECT 1 FROM queries").fetchone():
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("DELETE FROM arguments")
+        connection.execute("DELETE FROM queries")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

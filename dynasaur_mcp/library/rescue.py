@@ -19,7 +19,7 @@ Place = tuple[int, int] | None
 """Device and inode of a file; None: there is none."""
 
 _SUFFIXES = ("", "-wal", "-shm")
-_TABLES = ("sources", "versions", "actions", "calls", "imports", "arguments")
+_TABLES = ("sources", "versions", "actions", "calls", "imports", "arguments", "queries")
 _log = logging.getLogger(__name__)
 
 

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -186,6 +186,14 @@ class Store(Protocol):
 
     def recorded_arguments(self, name: str, principal: str) -> list[dict[str, JSON]]:
         """Those of the principal's last distinct calls that returned, newest first; size-capped, none with secrets."""
+        ...
+
+    def record_queries(self, name: str, queries: Sequence[str]) -> bool:
+        """Keep what was searched for before it was used, unless arguments are not kept; whether any of it is new."""
+        ...
+
+    def queries(self, name: str) -> list[str]:
+        """What was searched for before it was used, newest first."""
         ...
 
     def look(self) -> None:
@@ -455,6 +463,12 @@ class FileStore:
 
     def news(self) -> LibraryChanged | None:
         return self._known.take_news()
+
+    def record_queries(self, name: str, queries: Sequence[str]) -> bool:
+        return self._arguments_bytes > 0 and self._ledger.add_queries(name, queries)
+
+    def queries(self, name: str) -> list[str]:
+        return self._known.find_queries(name)
 
     def refresh(self) -> LibraryChanged | None:
         self.look()

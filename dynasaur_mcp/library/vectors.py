@@ -12,6 +12,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dynasaur_mcp.library.ranking import Scores
+
 _BLOCK = 1024
 _SCALE_BYTES = 4
 
@@ -52,18 +54,20 @@ class Vectors:
             self._ids = numpy.append(self._ids, numpy.array(ids, dtype="int64"))
             self._scales = numpy.append(self._scales, scales)
 
-    def find_nearest(self, vector: bytes, count: int, others: Sequence[int]) -> dict[int, float]:
+    def find_nearest(self, vector: bytes, count: int, others: Sequence[int]) -> Scores:
         """The ids of the nearest, and those of `others` that are here, with the cosine of each."""
         numpy = self._numpy
         with self._lock:
             if not self._blocks:
-                return {}
+                return Scores({}, 0.0, 0.0, absent=0.0)
             ids, cosines = self._ids, self._compare(numpy.frombuffer(vector, dtype="float32"))
         rows = numpy.argpartition(-cosines, count - 1)[:count] if count < len(ids) else numpy.arange(len(ids))
         wanted = numpy.array(others, dtype="int64")
         at = numpy.minimum(numpy.searchsorted(ids, wanted), len(ids) - 1)
         rows = numpy.concatenate([rows, at[ids[at] == wanted]])
-        return dict(zip(ids[rows].tolist(), cosines[rows].tolist(), strict=True))
+        mean = float(cosines.mean())
+        found = dict(zip(ids[rows].tolist(), cosines[rows].tolist(), strict=True))
+        return Scores(found, mean, float(cosines.std()), absent=mean)
 
     def _compare(self, vector: Any) -> Any:
         numpy = self._numpy

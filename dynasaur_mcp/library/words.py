@@ -6,6 +6,14 @@ import re
 from collections.abc import Sequence
 
 _MAX_QUERY_WORDS = 64
+_MAX_CHARACTERS = 20_000
+_MAX_PARTS = 8
+_PART_WORDS = 3
+"""Words that say something, at least, for a part of a query to be a need of its own."""
+_BETWEEN_PARTS = re.compile(
+    r"""(?<=[.!?;。！？；])\s+|(?<=[。！？；])|\n+|[,;]?\s+(?:and\s+)?(?:then|also|finally|afterwards|additionally|after\s+that)\b,?""",
+    re.IGNORECASE,
+)
 _STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -20,6 +28,18 @@ def read_query(query: str) -> list[str]:
     """Its words in lower case, those that say nothing left out unless there are no others."""
     words = list(dict.fromkeys(re.findall(r"[^\W_]+", split_name(query).lower())))
     return ([word for word in words if word not in _STOP_WORDS] or words)[:_MAX_QUERY_WORDS]
+
+
+def clean_text(text: str) -> str:
+    """As much of it as is searched, without what a database or a tokenizer chokes on: lone surrogates, NUL."""
+    return text[:_MAX_CHARACTERS].encode("utf-8", "replace").decode().replace("\0", " ")
+
+
+def read_parts(query: str) -> list[str]:
+    """The needs that it names, sentence by sentence; none where it names only one."""
+    parts = [part.strip() for part in _BETWEEN_PARTS.split(query)]
+    parts = [part for part in parts if len(read_query(part)) >= _PART_WORDS][:_MAX_PARTS]
+    return parts if len(parts) > 1 else []
 
 
 def quote_words(tokens: Sequence[str]) -> str:

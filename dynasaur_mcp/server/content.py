@@ -11,6 +11,7 @@ connection when the SDK writes the answer.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import mimetypes
@@ -23,16 +24,18 @@ from urllib.parse import quote
 from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
 from dynasaur_mcp.errors import DynasaurError, NetworkDenied
-from dynasaur_mcp.types import JSON, Ending, Entry, Image, Match, Outcome, Status
+from dynasaur_mcp.types import JSON, Ending, Entry, Found, Image, Match, Outcome, Status
 
 if TYPE_CHECKING:
     from dynasaur_mcp.define import Definition
     from dynasaur_mcp.runs import Run
-    from dynasaur_mcp.search import Found
 
 MAX_DEPTH = 100
 MAX_FILES = 20
-NO_ACTIONS = "The library has no actions yet. "
+WRITE_IT = "Write it: try it with run_python, keep it with define_action."
+SIGNATURE_CHARACTERS = 400
+NEAREST = 3
+"""Actions that are named where none fits."""
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -272,23 +275,30 @@ def describe_standing(entry: Entry, *, listed: bool) -> str:
     return "a draft: callable, not a tool. A >>> example in its docstring makes it one"
 
 
-def present_matches(found: Found, *, full: bool) -> CallToolResult:
-    """Search results, best first."""
-    if not found.matches:
-        return result_of_text(
-            (
-                f"None of {count(found.searched, 'action')} fits (searched by {found.used}). "
-                if found.searched
-                else NO_ACTIONS
-            )
-            + "Write it: try it with run_python, keep it with define_action."
-        )
+def present_matches(found: Found, *, full: bool, limit: int) -> CallToolResult:
+    """Search results, best first, as many as fit in about `limit` characters; the nearest in short where none fits."""
+    if not found.fits:
+        return result_of_text(describe_nothing(found))
+    texts = [describe_match(match, full=full) for match in found.matches]
+    texts = [shorten(text, limit, "; manage_action show gives its source") for text in texts]
+    lengths = itertools.accumulate(map(len, texts))
+    shown = texts[:1] + [text for text, length in zip(texts[1:], [*lengths][1:], strict=True) if length <= limit]
     head = (
-        f"{len(found.matches)} of {found.total:,} that fit, best first "
+        f"{len(shown)} of {found.total:,} that fit, best first "
         f"(searched {count(found.searched, 'action')} by {found.used})"
     )
-    matches = [describe_match(match, full=full) for match in found.matches]
-    return result_of_text(join(head, *matches))
+    return result_of_text(join(head, *shown))
+
+
+def describe_nothing(found: Found) -> str:
+    if not found.searched:
+        return f"The library has no actions yet. {WRITE_IT}"
+    head = f"Nothing in the library does this ({count(found.searched, 'action')} searched by {found.used}). {WRITE_IT}"
+    nearest = [
+        f"- {clean_line(match.entry.action.signature, SIGNATURE_CHARACTERS)}: {match.entry.action.summary}"
+        for match in found.matches[:NEAREST]
+    ]
+    return join(head, section("The nearest, if one will do after all", "\n".join(nearest)))
 
 
 def describe_match(match: Match, *, full: bool) -> str:
@@ -298,7 +308,8 @@ def describe_match(match: Match, *, full: bool) -> str:
         record += f", {entry.successes / entry.calls:.0%} of {count(entry.calls, 'call')} succeeded"
     if entry.status is not Status.ACTIVE:
         record += f", {entry.status.value}"
-    lines = [action.signature, f"  [{record}] fits: {', '.join(match.why) or 'nearest'}"]
+    signature = action.signature if full else clean_line(action.signature, SIGNATURE_CHARACTERS)
+    lines = [signature, f"  [{record}] fits: {', '.join(match.why) or 'nearest'}"]
     lines += [f"  {entry.warning}"] if entry.warning else []
     lines += [f"  {line}" for line in (action.docstring.strip().splitlines() if full else [action.summary])]
     calls = [example for example in action.examples if f"{entry.name}(" in example]

@@ -7,7 +7,7 @@ exception with an opaque -32603, so both are done here: a tool call always ends 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,7 +33,9 @@ from dynasaur_mcp import __version__
 from dynasaur_mcp.define import define_action
 from dynasaur_mcp.errors import ActionBroken, ActionDeleted, ActionError, ActionNotFound, LibraryError, SandboxError
 from dynasaur_mcp.execute import execute_action
+from dynasaur_mcp.library.asked import Asked
 from dynasaur_mcp.library.index import Index
+from dynasaur_mcp.library.reading import find_used_actions
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.manage import manage_action
 from dynasaur_mcp.runs import Run, Runs, Work
@@ -53,7 +55,7 @@ from dynasaur_mcp.server.arguments import (
 from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
 from dynasaur_mcp.sessions import close_session, list_sessions
 from dynasaur_mcp.step import run_step
-from dynasaur_mcp.types import JSON, META_TOOLS, Entry, LibraryChanged
+from dynasaur_mcp.types import JSON, META_TOOLS, Entry, LibraryChanged, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +96,7 @@ def build_server(
     handlers = Handlers(
         store=store,
         index=index,
+        asked=Asked(store, index),
         pool=pool,
         runs=runs,
         listing=listing,
@@ -137,6 +140,7 @@ class Handlers:
 
     store: Store
     index: Index
+    asked: Asked
     pool: Pool
     runs: Runs
     listing: Listing
@@ -166,7 +170,7 @@ class Handlers:
     async def _route(self, ctx: Context, name: str, arguments: dict[str, JSON]) -> CallToolResult:
         match name:
             case "search_actions":
-                return await self._search(read_arguments(SearchActions, name, arguments))
+                return await self._search(ctx, read_arguments(SearchActions, name, arguments))
             case "run_python":
                 return await self._run(ctx, read_arguments(RunPython, name, arguments))
             case "define_action":
@@ -185,10 +189,23 @@ class Handlers:
         except ActionNotFound:
             raise self._tool_not_found(name) from None
 
-    async def _search(self, given: SearchActions) -> CallToolResult:
+    async def _search(self, ctx: Context, given: SearchActions) -> CallToolResult:
         search = partial(search_actions, given.query, index=self.index, store=self.store, limit=given.limit)
         found = await anyio.to_thread.run_sync(search)
-        return content.present_matches(found, full=given.detail == "full")
+        self.asked.found(self.principal_of(ctx), given.query, [match.entry.name for match in found.matches])
+        return content.present_matches(found, full=given.detail == "full", limit=self.output_characters)
+
+    def _learning(self, ctx: Context, names: Callable[[], Collection[str]], work: Work) -> Work:
+        """The same work; what was searched for before is kept of the actions that it used with success."""
+        principal = self.principal_of(ctx)
+
+        async def work_and_learn(hear: Callable[[str, str], None]) -> Outcome:
+            outcome = await work(hear)
+            if outcome.succeeded and self.asked.has_searched(principal):
+                await anyio.to_thread.run_sync(lambda: self.asked.used(principal, names()))
+            return outcome
+
+        return work_and_learn
 
     async def _run(self, ctx: Context, given: RunPython) -> CallToolResult:
         session = given.session
@@ -209,7 +226,8 @@ class Handlers:
             store=self.store,
             pool=self.pool,
         )
-        run = self._start(ctx, lambda hear: work(on_output=hear), session or DEFAULT_SESSION)
+        learning = self._learning(ctx, lambda: find_used_actions(given.code), lambda hear: work(on_output=hear))
+        run = self._start(ctx, learning, session or DEFAULT_SESSION)
         if given.background:
             self.runs.hand_over(run)
         else:
@@ -300,7 +318,8 @@ class Handlers:
             store=self.store,
             pool=self.pool,
         )
-        run = self._start(ctx, lambda hear: work(on_output=hear), session or DEFAULT_SESSION, entry)
+        learning = self._learning(ctx, lambda: [name], lambda hear: work(on_output=hear))
+        run = self._start(ctx, learning, session or DEFAULT_SESSION, entry)
         await self._wait(ctx, run)
         return self._present(ctx, run, promised=promised)
 

@@ -16,8 +16,8 @@ from dynasaur_mcp.errors import LibraryError
 from dynasaur_mcp.library.embedding import Embedder
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import FileStore
-from dynasaur_mcp.search import Found, search_actions
-from dynasaur_mcp.types import Ending, Status
+from dynasaur_mcp.search import search_actions
+from dynasaur_mcp.types import Ending, Found, Status
 from tests.library.conftest import OpenStore, put, write_source
 
 OpenIndex = Callable[..., Index]
@@ -81,7 +81,7 @@ def test_nothing_fits_is_an_answer(query: str, open_index: OpenIndex, filled: Fi
     assert (found.matches, found.total) == ((), 0)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
 @given(
     query=st.text() | st.sampled_from(['"', 'table"', "table*", "AND", "table OR", "NEAR(a b)", "name:x", "^a", "-a"])
 )

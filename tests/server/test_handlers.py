@@ -207,7 +207,7 @@ async def test_search_without_a_match_says_of_how_many_actions_none_fits(serve: 
         keep("add")
         keep("plus")
         none = text_of(await client.call_tool("search_actions", {"query": "send an email"}))
-        assert none.startswith("None of 2 actions fits (searched by words).")
+        assert none.startswith("Nothing in the library does this (2 actions searched by words). Write it:")
 
 
 async def test_defining_a_disabled_action_again_says_that_it_is_disabled(

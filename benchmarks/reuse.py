@@ -1,0 +1,309 @@
+"""Recorded cases of tool use, replayed: is what was defined once found again, and does it still answer right?
+
+    python benchmarks/reuse.py [--data FILE] [--sandbox docker|jail|auto] [--limit N]
+
+FILE has JSON lines, one tool each, with the scenarios in which it was of use:
+
+    {"source": "def add(a: int, b: int) -> int: …", "name": "add",
+     "scenarios": [{"question": "What do 2 and 3 make?", "call": {"a": 2, "b": 3}, "answer": 5}, …]}
+
+- `source` (or `code`, `tool`): a whole file with one public function. `name` may be missing.
+- `scenarios` (or `cases`): each a question (`question`, `query`, `task`), the recorded call (`call`, `arguments`) and
+  the known answer (`answer`, `expected`, `result`).
+- A call is an object of arguments by name; or `{"name": …, "arguments": {…} or […]}`, `args` and `kwargs` for short; or
+  Python as text, `add(2, b=3)`. Arguments by place get the names that the source's function gives them.
+
+All tools are defined through MCP, each in its first scenario, where its call is made too. Then come the second
+scenarios of all tools, then the third ones: each searches with its question, makes its recorded call of the action
+found first, and compares the answer. So every search is in the whole library. A source that is refused is named with
+the reason; its later scenarios count as not found.
+
+An answer is right if it is equal as JSON: numbers to six digits, or as many decimals as were recorded; a text that is
+JSON or a Python literal as what it says. Not rewritten is the source of a tool that was found first and answered right,
+for each time, at four characters a token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+from mcp import Client, StdioServerParameters
+
+OWN = Path(__file__).with_name("reuse.jsonl")
+MODEL_SECONDS = 120.0
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    question: str
+    arguments: Mapping[str, Any]
+    answer: Any
+
+
+@dataclass
+class Case:
+    """A tool, its scenarios, and what became of it."""
+
+    source: str
+    name: str
+    scenarios: Sequence[Scenario]
+    refusal: str = ""
+    first_right: bool = False
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Tally:
+    """Of scenarios after the first."""
+
+    scenarios: int = 0
+    at_1: int = 0
+    at_5: int = 0
+    nothing: int = 0
+    ran: int = 0
+    right: int = 0
+    tokens: int = 0
+
+
+def pick(row: Mapping[str, Any], *names: str, default: Any = _MISSING) -> Any:
+    for name in names:
+        if name in row:
+            return row[name]
+    if default is _MISSING:
+        raise ValueError(f"has no {names[0]!r}")
+    return default
+
+
+def read_case(row: Mapping[str, Any]) -> Case:
+    source = pick(row, "source", "code", "tool")
+    function = find_function(source, row.get("name"))
+    scenarios = [
+        Scenario(
+            str(pick(each, "question", "query", "task")),
+            read_call(pick(each, "call", "arguments"), function),
+            pick(each, "answer", "expected", "result"),
+        )
+        for each in pick(row, "scenarios", "cases")
+    ]
+    return Case(source, str(row.get("name") or getattr(function, "name", "")), scenarios)
+
+
+def find_function(source: str, name: str | None) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """The function of that name, else the last public one; None where the source cannot be parsed."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return None
+    functions = [node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    public = [node for node in functions if not node.name.startswith(("_", "test_"))]
+    return next((node for node in functions if node.name == name), public[-1] if public else None)
+
+
+def read_call(call: Any, function: ast.FunctionDef | ast.AsyncFunctionDef | None) -> dict[str, Any]:
+    """Its arguments by name."""
+    by_place: Sequence[Any] = ()
+    by_name: dict[str, Any]
+    if isinstance(call, str):
+        node = ast.parse(call.strip(), mode="eval").body
+        if not isinstance(node, ast.Call):
+            raise ValueError(f"{call!r} is no call")
+        by_place = [ast.literal_eval(value) for value in node.args]
+        by_name = {each.arg: ast.literal_eval(each.value) for each in node.keywords if each.arg}
+    elif isinstance(call, list):
+        by_place, by_name = call, {}
+    elif "arguments" in call or (call.keys() <= {"name", "args", "kwargs"} and call.keys() & {"args", "kwargs"}):
+        given = call.get("arguments", call.get("args", []))
+        by_place, by_name = (given, dict(call.get("kwargs", {}))) if isinstance(given, list) else ([], dict(given))
+    else:
+        by_name = dict(call)
+    if function is None:  # it will be refused, whatever it is called with
+        return by_name
+    names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+    if len(by_place) > len(names):
+        raise ValueError(f"{call!r} has more arguments than its function")
+    return {**dict(zip(names, by_place, strict=False)), **by_name}
+
+
+def read_cases(path: Path, limit: int | None) -> list[Case]:
+    """All that can be read; a line that cannot is named on stderr."""
+    cases = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                cases.append(read_case(json.loads(line)))
+            except (ValueError, TypeError, AttributeError, SyntaxError) as error:
+                print(f"line {number} is left out: {error}", file=sys.stderr)
+    return cases[:limit]
+
+
+def is_same(answer: Any, known: Any) -> bool:
+    answer, known = simplify(answer), simplify(known)
+    if isinstance(answer, bool) or isinstance(known, bool):
+        return answer is known
+    if isinstance(answer, int | float) and isinstance(known, int | float):
+        decimals = len(repr(known).partition(".")[2]) if isinstance(known, float) and "e" not in repr(known) else 0
+        return math.isclose(answer, known, rel_tol=1e-6, abs_tol=0.500001 * 10**-decimals if decimals > 1 else 1e-9)
+    if isinstance(answer, list) and isinstance(known, list):
+        return len(answer) == len(known) and all(map(is_same, answer, known))
+    if isinstance(answer, dict) and isinstance(known, dict):
+        return answer.keys() == known.keys() and all(is_same(answer[key], known[key]) for key in known)
+    return bool(answer == known)
+
+
+def simplify(value: Any) -> Any:
+    """What JSON makes of it, or of what a text says."""
+    if isinstance(value, str):
+        text = value.strip()
+        for read in (json.loads, ast.literal_eval):
+            try:
+                return text if isinstance(found := read(text), str) else simplify(found)
+            except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+                continue
+        return text
+    if isinstance(value, dict):
+        return {str(key): item for key, item in value.items()}
+    return list(value) if isinstance(value, tuple | set | frozenset) else value
+
+
+def read_text(result: Any) -> str:
+    return "\n".join(block.text for block in result.content if block.type == "text")
+
+
+async def define(client: Client, case: Case) -> None:
+    """In its first scenario, with its call."""
+    arguments = {"source": case.source, **({"name": case.name} if case.name else {})}
+    answer = await client.call_tool("define_action", arguments)
+    text = read_text(answer)
+    if answer.is_error:
+        case.refusal = " ".join(text.split())
+        return
+    case.name = text.split("'")[1]
+    first = case.scenarios[0] if case.scenarios else None
+    case.first_right = first is not None and not await call(client, case.name, first)
+
+
+async def call(client: Client, name: str, scenario: Scenario) -> str:
+    """What is wrong with the answer, if anything; what did not run begins with "failed"."""
+    result = await client.call_tool("execute_action", {"name": name, "arguments": dict(scenario.arguments)})
+    text = read_text(result)
+    if result.is_error:
+        return f"failed: {' '.join(text.split())[-200:]}"
+    structured = result.structured_content
+    answers = [text, *([structured, structured.get("result")] if structured is not None else [])]
+    if any(is_same(answer, scenario.answer) for answer in answers):
+        return ""
+    return f"answered {text[:100]!r}, not {scenario.answer!r}"
+
+
+async def search(client: Client, question: str) -> tuple[list[str], str]:
+    """Names, best first, none where it says that nothing fits; and the answer's text."""
+    text = read_text(await client.call_tool("search_actions", {"query": question[:2000]}))
+    found = [] if text.startswith("Nothing") else re.findall(r"^([a-z][a-z0-9_]*)\(", text, re.MULTILINE)
+    return found, text
+
+
+async def reuse(client: Client, case: Case, scenario: Scenario, tally: Tally) -> None:
+    names, text = await search(client, scenario.question)
+    tally.scenarios += 1
+    tally.nothing += not names
+    tally.at_1 += names[:1] == [case.name]
+    tally.at_5 += case.name in names
+    if names[:1] != [case.name]:
+        case.failures.append(f"{scenario.question[:80]!r}: found {', '.join(names) or text.splitlines()[0]}")
+    if not names:
+        return
+    wrong = await call(client, names[0], scenario)
+    tally.ran += not wrong.startswith("failed")
+    if not wrong:
+        tally.right += 1
+        tally.tokens += len(case.source) // 4 if names[0] == case.name else 0
+    elif names[0] == case.name:
+        case.failures.append(f"{scenario.question[:80]!r}: {wrong}")
+
+
+async def await_model(client: Client) -> str:
+    """What search goes by, after a while for the model to load."""
+    used = ""
+    with anyio.move_on_after(MODEL_SECONDS):
+        while "by words and meaning" not in used:
+            used = (await search(client, "anything at all"))[1]
+            await anyio.sleep(0.5)
+    return "words and meaning" if "by words and meaning" in used else "words"
+
+
+async def replay(cases: Sequence[Case], sandbox: str) -> tuple[Tally, str]:
+    tally = Tally()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "DYNASAUR_LIBRARY": str(Path(folder, "library")), "DYNASAUR_SANDBOX": sandbox}
+        command = StdioServerParameters(command=sys.executable, args=["-m", "dynasaur_mcp", "serve"], env=environment)
+        async with Client(command) as client:
+            await client.list_tools()
+            for case in cases:
+                await define(client, case)
+            used = await await_model(client)
+            for turn in range(1, max((len(case.scenarios) for case in cases), default=0)):
+                for case in cases:
+                    if turn < len(case.scenarios):
+                        await reuse(client, case, case.scenarios[turn], tally)
+    return tally, used
+
+
+def print_table(cases: Sequence[Case], tally: Tally, used: str, seconds: float) -> None:
+    defined = [case for case in cases if not case.refusal]
+    rows = [
+        ("tools", f"{len(cases):,}"),
+        ("defined", f"{len(defined):,}"),
+        ("refused", f"{len(cases) - len(defined):,}"),
+        ("right in the first scenario", f"{sum(case.first_right for case in defined):,}"),
+        ("later scenarios", f"{tally.scenarios:,}"),
+        ("found at 1", share(tally.at_1, tally.scenarios)),
+        ("found at 5", share(tally.at_5, tally.scenarios)),
+        ("said that nothing fits", share(tally.nothing, tally.scenarios)),
+        ("ran", share(tally.ran, tally.scenarios)),
+        ("right", share(tally.right, tally.scenarios)),
+        ("tokens not rewritten", f"{tally.tokens:,}"),
+        ("all", f"{seconds:.1f} s"),
+    ]
+    print(f"| reuse, searched by {used} | |\n|---|---:|")
+    for label, value in rows:
+        print(f"| {label} | {value} |")
+    for case in cases:
+        if case.refusal:
+            print(f"\n{case.name or '?'} was refused: {case.refusal[:400]}")
+        for failure in case.failures:
+            print(f"\n{case.name}: {failure}")
+
+
+def share(part: int, whole: int) -> str:
+    return f"{part:,} ({part / whole:.0%})" if whole else "0"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=OWN, metavar="FILE", help="a small set of our own by default")
+    parser.add_argument("--sandbox", choices=["auto", "docker", "jail"], default="auto")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N tools")
+    given = parser.parse_args()
+    cases = read_cases(given.data, given.limit)
+    began = time.perf_counter()
+    tally, used = anyio.run(replay, cases, given.sandbox)
+    print_table(cases, tally, used, time.perf_counter() - began)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Searching as a client does it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import OpenClient
+
+pytestmark = pytest.mark.anyio
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+SOURCE = '''
+def {name}(number: int) -> int:
+    """Double a number. {text}
+
+    Args:
+        number: Any.
+
+    Examples:
+        >>> {name}(2)
+        4
+    """
+    return number * 2
+'''
+
+
+@pytest.mark.parametrize("way", ["execute_action", "run_python"])
+async def test_an_action_is_found_by_what_was_asked_before_it_was_used(
+    open_client: OpenClient, require: Callable[[str], None], way: str
+) -> None:
+    require("jail")
+    arguments = {
+        "execute_action": {"name": "twice_as_much", "arguments": {"number": 2}},
+        "run_python": {"code": "from actions import twice_as_much\ntwice_as_much(2)"},
+    }[way]
+    async with open_client(model="/nowhere") as model:
+        await model.text("define_action", source=SOURCE.format(name="twice_as_much", text=""))
+        nothing = await model.text("search_actions", query="gemination")
+        assert nothing.startswith("Nothing in the library does this (1 action searched by words). Write it:")
+        await model.text("search_actions", query="gemination of a number")
+        await model.text(way, **arguments)
+    async with open_client(model="/nowhere") as model:
+        found = await model.text("search_actions", query="gemination")
+        assert found.startswith("1 of 1 that fit")
+        assert "twice_as_much(number: int) -> int" in found
+        assert "fits: gemination" in found
+
+
+async def test_an_answer_has_as_many_actions_as_fit_its_size(
+    open_client: OpenClient, require: Callable[[str], None], library: Path
+) -> None:
+    require("jail")
+    library.mkdir()
+    for number in range(60):
+        name = f"double_{number}"
+        (library / f"{name}.py").write_text(SOURCE.format(name=name, text="Really. " * 100))
+    async with open_client(model="/nowhere", output_characters=3000) as model:
+        text = await model.text("search_actions", query="double a number", limit=50, detail="full")
+        assert 1000 < len(text) < 3200
+        assert text.startswith(("2 of 60 that fit", "3 of 60 that fit"))
+
+
+def run_benchmark(name: str, *arguments: str) -> str:
+    command = [sys.executable, BENCHMARKS / name, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+
+
+async def test_reuse_replays_recorded_cases_and_names_what_is_refused(
+    require: Callable[[str], None], tmp_path: Path
+) -> None:
+    require("jail")
+    data = tmp_path / "cases.jsonl"
+    own = (BENCHMARKS / "reuse.jsonl").read_text().splitlines()[:2]
+    broken = {"code": "def broken(:", "cases": [{"query": "?", "call": "broken(1)", "expected": 1}] * 2}
+    by_place = {
+        "tool": SOURCE.format(name="double_number", text=""),
+        "scenarios": [{"task": "double the number 4", "arguments": {"args": [4]}, "result": "8"}] * 2,
+    }
+    data.write_text("\n".join([*own, json.dumps(broken), json.dumps(by_place), "no JSON"]))
+    table = run_benchmark("reuse.py", "--data", str(data), "--sandbox", "jail")
+    assert "| defined | 3 |" in table
+    assert "| refused | 1 |" in table
+    assert "| later scenarios | 6 |" in table
+    assert "? was refused: " in table
+    assert "| right | 5 (83%) |" in table
+
+
+async def test_retrieval_measures_any_folder_of_its_form(require: Callable[[str], None], tmp_path: Path) -> None:
+    require("model")
+    tools = [
+        {"name": "math.add", "description": "Add two numbers.", "parameters": {"a": "first", "b": "second"}},
+        {"name": "天气", "description": "Tell the weather of a town.", "parameters": {}},
+    ]
+    files = {
+        "my_tools": tools,
+        "my_queries": [{"query": "add 2 and 3", "gold": ["math.add"]}, {"query": "weather in Rome", "gold": ["天气"]}],
+        "my_irrelevant": [{"query": "Who wrote Faust?", "offered": ["math.add"]}],
+        "other_tools": tools,
+    }
+    for name, rows in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    table = run_benchmark("retrieval.py", "--data", str(tmp_path))
+    (both,) = [line for line in table.splitlines() if line.startswith("my") and " both " in line]
+    assert both.split()[:7] == ["my", "2", "2", "both", "1.000", "1.000", "1.000"]
+    assert "my: 1 questions without an answer, 2 with one" in table
