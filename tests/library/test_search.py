@@ -140,6 +140,16 @@ def test_an_index_file_is_used_again_and_made_anew_when_damaged(
     assert names(search("excel", again, filled)) == ["read_table"]
 
 
+def test_a_search_takes_in_a_few_changes_and_the_rest_follows_behind_it(
+    open_index: OpenIndex, filled: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynasaur_mcp.library.index._SYNC_BATCH", 2)
+    index = open_index()
+    search("excel", index, filled)
+    index.settle(60)
+    assert index.size == len(TEXTS)
+
+
 def make_newer(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
