@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -26,6 +27,8 @@ _LOOK_SECONDS = 30.0
 """Between two looks for idle sessions."""
 _REMEMBERED_ENDS = 256
 _LOST = "lost its worker"
+STARTS_PER_CPU = 4
+"""Workers that start at once; others wait their turn: all together would keep each other waiting for too long."""
 
 ChooseSandbox = Callable[[], Awaitable[Sandbox]]
 
@@ -79,6 +82,7 @@ class Pool:
         self._checkers: list[Session] = []
         self._in_batch = False
         self._starting = 0
+        self._starts = anyio.Semaphore(STARTS_PER_CPU * (os.cpu_count() or 1))
         self._ends: dict[tuple[str, str], str] = {}
         self._ids: dict[tuple[str, str], str] = {}
 
@@ -294,7 +298,8 @@ class Pool:
 
     async def _start(self) -> Session:
         sandbox = await self._sandbox_chosen()
-        return await open_session(sandbox, self.limits, self._outlet)
+        async with self._starts:
+            return await open_session(sandbox, self.limits, self._outlet)
 
     async def _sandbox_chosen(self) -> Sandbox:
         async with self._choosing:

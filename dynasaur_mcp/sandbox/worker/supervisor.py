@@ -70,7 +70,8 @@ class Supervisor:
         }
 
     def serve(self) -> None:
-        self._processes.template()
+        # Ready is who has done its imports: the server lets so many workers start at once, no more.
+        self._processes.fork_ahead(self._processes.template())
         self._frames.send({"ready": os.getpid()})
         while True:
             request = self._frames.next_request(self._processes.look)
