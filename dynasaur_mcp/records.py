@@ -121,14 +121,17 @@ def _show_day(when: datetime | None) -> str:
 
 
 def restore(
-    names: Annotated[list[str], typer.Argument(metavar="NAME…")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Without: list what is deleted.")] = None,
     version: Annotated[int | None, typer.Option("--version", min=1, help="Its version; the last, if deleted.")] = None,
     library: Library = None,
 ) -> None:
     """Bring back deleted actions as they last were, or an earlier version of one."""
     settings = read_settings(library=library)
     with open_store(settings) as store:
-        for name in names:
+        if not names:
+            rows = [(one.name, f"v{one.version}", str(one.calls), one.action.summary) for one in store.deleted()]
+            show_table(["name", "last version", "calls", "what it did"], rows)
+        for name in names or []:
             back = version or _find_deleted(name, store)
             entry = store.rollback(name, back, author="local", require_approval=settings.require_approval)
             typer.echo(f"{name} v{entry.version} is what v{back} was: {entry.status}.")

@@ -175,6 +175,14 @@ class Ledger:
         with self.reading() as connection:
             return [read_row(row) for row in connection.execute(query, (after, limit, status))]
 
+    def find_deleted(self) -> list[Entry]:
+        """The last versions of those that have no file any more, by name."""
+        query = f"""{_ENTRIES} WHERE a.version = 0
+            AND v.version = (SELECT max(version) FROM versions WHERE name = a.name)
+            AND NOT EXISTS (SELECT 1 FROM files WHERE file = a.name || '.py') ORDER BY a.name"""
+        with self.reading() as connection:
+            return [read_row(row) for row in connection.execute(query)]
+
     def find_history(self, name: str) -> list[Entry]:
         """Every version, newest first."""
         with self.reading() as connection:

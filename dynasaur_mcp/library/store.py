@@ -135,6 +135,10 @@ class Store(Protocol):
         """
         ...
 
+    def deleted(self) -> list[Entry]:
+        """The last version of each action that is there no more, by name."""
+        ...
+
     def rollback(self, name: str, version: int, *, author: str, require_approval: bool = False) -> Entry:
         """A new version like an old one; also brings back a deleted action. A disabled action stays disabled.
 
@@ -369,6 +373,9 @@ class FileStore:
                 return entry
         there = ", ".join(str(entry.version) for entry in reversed(versions))
         raise ActionError(f"{name!r} has no version {version}. There is {there}.")
+
+    def deleted(self) -> list[Entry]:
+        return self._ledger.find_deleted()
 
     def rollback(self, name: str, version: int, *, author: str, require_approval: bool = False) -> Entry:
         old = self._find_version(name, version)

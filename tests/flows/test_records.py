@@ -123,7 +123,9 @@ async def test_deleted_and_earlier_versions_come_back_by_command(
         await model.text("manage_action", name="halve", op="delete")
         message = await model.error("halve", x=4)
         assert "it was deleted. manage_action(name='halve', op='rollback', version=2) brings it back" in message
+    assert run(library, "actions", "restore").stdout.splitlines() == ["halve\tv2\t0\tDivide a number."]
     assert "halve v3 is what v2 was: active." in run(library, "actions", "restore", "halve").stdout
+    assert run(library, "actions", "restore").stdout == ""
     again = run(library, "actions", "restore", "halve")
     assert (again.returncode, again.stdout) == (1, "")
     assert "'halve' is not deleted: it is at version 3. There is --version 1, --version 2." in again.stderr
