@@ -595,12 +595,14 @@ async def test_forged_frames_end_at_most_their_own_step(attacked: Attacked, atta
 
 
 FAKE_DONE = """
-import gc
+import stat
 def finish(**done):
     body = json.dumps({"done": done}).encode()
-    for thing in gc.get_objects():
-        if isinstance(thing, socket.socket) and thing.fileno() >= 0:
-            thing.sendall(struct.pack(">I", len(body)) + body)
+    for number in map(int, os.listdir('/proc/self/fd')):
+        try:
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                socket.socket(fileno=number).sendall(struct.pack(">I", len(body)) + body)
+        except OSError: pass
 """
 
 
