@@ -28,7 +28,6 @@ from dynasaur_mcp.types import Status, Tests
 NAMES = ("first", "second", "third")
 STORE_SECONDS = 0.04
 """In which about five versions are kept."""
-SERVER_SECONDS = 0.5
 AUTHOR = "killed"
 
 Version = tuple[str, int]
@@ -81,17 +80,31 @@ def kill_store(folder: Path, number: int, seconds: float) -> list[Version]:
 
 
 def kill_server(folder: Path, number: int, seconds: float) -> list[Version]:
+    """Nothing is told: it is killed that many seconds after it was asked."""
     with Peer([*OURS, "--sandbox", "jail", "--library", str(folder)]) as peer:
-        peer.request("tools/list")
-        name = NAMES[number % len(NAMES)]
-        # Its first worker is there: most kills are to fall into the definition itself.
-        peer.call("run_python", code="1")
-        source = write_source(name, number)
-        arguments = {"source": source, "replaces": name, "anyway": True}
-        peer.begin("tools/call", {"name": "define_action", "arguments": arguments})
+        begin_definition(peer, number)
         time.sleep(seconds)
         peer.kill()
     return []
+
+
+def time_server(folder: Path) -> float:
+    """Seconds that one takes that is not killed."""
+    with Peer([*OURS, "--sandbox", "jail", "--library", str(folder)]) as peer:
+        begin_definition(peer, 1)
+        began = time.perf_counter()
+        if peer.next_result()[1].get("isError"):
+            raise SystemExit("the definition was refused")
+        return time.perf_counter() - began
+
+
+def begin_definition(peer: Peer, number: int) -> None:
+    peer.request("tools/list")
+    # Its first worker is there: kills are to fall into the definition itself.
+    peer.call("run_python", code="1")
+    name = NAMES[number % len(NAMES)]
+    arguments = {"source": write_source(name, number), "replaces": name, "anyway": True}
+    peer.begin("tools/call", {"name": "define_action", "arguments": arguments})
 
 
 def check(folder: Path, told: dict[str, int]) -> Iterator[str]:
@@ -125,13 +138,14 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args()
     moments = random.Random(given.seed)
-    kinds = {"store": (kill_store, given.times, STORE_SECONDS), "server": (kill_server, given.servers, SERVER_SECONDS)}
+    kinds = {"store": (kill_store, given.times), "server": (kill_server, given.servers)}
     faults: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         told: dict[str, int] = {}
         number = 0
-        for kind, (kill, times, seconds) in kinds.items():
+        for kind, (kill, times) in kinds.items():
+            seconds = STORE_SECONDS if kind == "store" else 1.2 * time_server(folder) if times else 0.0
             acknowledged, before = 0, count_versions(folder)
             for _ in range(times):
                 number += 1000

@@ -27,6 +27,7 @@ from peer import OURS, Peer
 from synthetic import KINDS, OWNERS, THINGS, fill_library
 from timing import check, percentile_95, take_turns
 
+from dynasaur_mcp.library.database import LEDGER_FILE
 from dynasaur_mcp.library.documents import INDEX_FILE
 from dynasaur_mcp.library.embedding import Embedder
 from dynasaur_mcp.library.index import CANDIDATES, Index
@@ -76,7 +77,7 @@ def make_sources() -> Iterator[tuple[str, str]]:
 
 def prepare(folder: Path, size: int, *, has_vectors: bool) -> None:
     """A library of that many actions with its index, and random vectors."""
-    if not (folder / INDEX_FILE).exists():
+    if not (folder / LEDGER_FILE).exists():
         began = time.perf_counter()
         fill_library(folder, size)
         print(f"{size:,} actions written in {time.perf_counter() - began:.0f} s", flush=True)
