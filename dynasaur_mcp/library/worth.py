@@ -44,8 +44,8 @@ _FILE = re.compile(
 )
 _DATE = re.compile(r"(?!0001|1899|19[07]0|9999)[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
-_URL = re.compile(r"https?://(?!www\.w3\.org)\S+")
-_URL_OF_ONE = re.compile(r"https?://[^\s?]+\?\S*=[^\s{&=]+")
+_REQUEST = re.compile(r"https?://[^\s?]+\?\S*=[^\s{&=]+")
+"""An address that asks for one thing; one without a query is that of a service."""
 _CUTTING = frozenset(
     re.findall(
         r"\w+", "count endswith find get index partition removeprefix removesuffix replace split startswith strip"
@@ -108,7 +108,7 @@ def check_import_is_quiet(tree: ast.Module, function: Function) -> Iterator[Prob
 
 def check_inputs(function: Function) -> Iterator[Problem]:
     """What it works on is given to it, not built in: the next task has another."""
-    found = [] if _has_parameters(function) else [*_find_literals(function, _URL), *_find_inputs(function)]
+    found = [] if _has_parameters(function) else [*_find_literals(function), *_find_inputs(function)]
     if found:
         what = f"{function.name!r} takes no parameters and has {_show(found)} built in"
         yield Problem(f"{what}. Make parameters of that, with defaults if you like.", found[0].lineno)
@@ -120,7 +120,7 @@ def advise_parameters(function: Function) -> Iterator[Problem]:
 
 
 def advise_literals(function: Function) -> Iterator[Problem]:
-    found = _find_literals(function, _URL_OF_ONE) if _has_parameters(function) else []
+    found = _find_literals(function) if _has_parameters(function) else []
     if found:
         yield Problem(f"{_show(found)} could be a parameter.", found[0].lineno)
 
@@ -208,14 +208,14 @@ def _read_body(function: Function) -> list[ast.stmt]:
     return function.body[1:] if ast.get_docstring(function) is not None else function.body
 
 
-def _find_literals(function: Function, url: re.Pattern[str]) -> list[ast.Constant]:
+def _find_literals(function: Function) -> list[ast.Constant]:
     """Texts in its body that name one thing of the world: a file, a day, an address."""
     found: list[ast.Constant] = []
     waiting: list[ast.AST] = list(_read_body(function))
     while waiting:
         node = waiting.pop(0)
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if any(pattern.fullmatch(node.value) for pattern in (_FILE, _DATE, _MAIL, url)):
+            if any(pattern.fullmatch(node.value) for pattern in (_FILE, _DATE, _MAIL, _REQUEST)):
                 found.append(node)
         elif isinstance(node, ast.Dict):
             waiting += node.values
@@ -249,7 +249,7 @@ def _is_input(node: ast.expr) -> bool:
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return False
     if isinstance(value, str):
-        return bool(re.search(r"\w\w", value))
+        return bool(re.search(r"\w\w", value)) and (not re.match("https?://", value) or bool(_REQUEST.fullmatch(value)))
     if isinstance(value, int | float):
         return abs(value) > 2
     # More than that is a table of facts, which is what the function is for.

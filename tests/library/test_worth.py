@@ -37,9 +37,10 @@ async def define(store: FileStore, tmp_path: Path, require: Callable[[str], None
         async with open_pool(lambda: choose_sandbox(settings, presence), settings.limits(), warm_workers=0) as pool:
 
             async def define(source: str, **given: object) -> Definition:
-                options = {"name": None, "from_session": None, "replaces": None, "tags": (), "principal": "ann"}
+                options = {"name": None, "from_session": None, "replaces": None, "anyway": False, "tags": ()}
                 return await define_action(
                     source=source,
+                    principal="ann",
                     store=store,
                     index=index,
                     pool=pool,
@@ -113,7 +114,7 @@ async def test_side_effect_at_import_is_refused(define: Define, store: FileStore
         "limit = 100\nreturn sum(range(limit))",
         "numbers = [3, 5, 8]\nreturn sum(numbers)",
         "text = 'to be or not to be'\nreturn len(text.split())",
-        "from urllib.request import urlopen\nreturn len(urlopen('https://example.org/data').read())",
+        "from urllib.request import urlopen\nreturn len(urlopen('https://example.org/data?city=Paris').read())",
         "import datetime\nreturn (datetime.date.today() - datetime.date.fromisoformat('2024-05-17')).days",
     ],
 )
@@ -122,7 +123,7 @@ async def test_task_built_into_a_function_without_parameters_is_refused(
 ) -> None:
     good = write(
         "count_files() -> int",
-        "import os\ncount = 0\nfor _ in os.listdir('.'):\n    count += 1\nreturn count",
+        "import os\nurl = 'https://example.org/x'\ncount = 0\nfor _ in os.listdir('.'):\n    count += 1\nreturn count",
     )
     await check_problem(
         define, store, write("count_all() -> int", body), "takes no parameters and has .* built in", good
