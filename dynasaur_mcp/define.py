@@ -6,7 +6,6 @@ be told is logged, never a failed definition.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,15 +20,11 @@ from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.reading import add_tags, read_action
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.uses import follow_uses
+from dynasaur_mcp.likeness import Alike, compare_alike, find_alike, refuse_likely, refuse_same
 from dynasaur_mcp.replay import Replay, replay_uses
 from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
 from dynasaur_mcp.tell import Changed, tell_change
-from dynasaur_mcp.types import Action, Check, Entry, LibraryChanged, Match, Problem, Status
-
-logger = logging.getLogger(__name__)
-
-NEAR_SCORE = 0.75
-NEAR_MATCHES = 3
+from dynasaur_mcp.types import Action, Check, Entry, LibraryChanged, Problem, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +32,7 @@ class Definition:
     """What was kept, and what the library had already that is like it."""
 
     entry: Entry
-    near: tuple[Match, ...]
+    near: Sequence[Alike]
     before: Entry | None
     """What was current; of the same version where it had this very source."""
     denied: Mapping[str, tuple[str, ...]]
@@ -64,11 +59,12 @@ async def define_action(
     """Keep `source`, or the function `name` as the steps of a session left it, as an action.
 
     Args:
-        anyway: Also if it does not do all that the version it replaces does.
+        anyway: Also if another likely does the same, or it does not do all that the version it replaces does.
 
     Raises:
         ActionInvalid: everything that is wrong with it; nothing was kept.
         ActionExists: there is one of that name and `replaces` does not say so.
+        ActionAlike: there is one under another name that does the same, or likely does.
         SessionNotFound, SandboxError, LibraryError
     """
     if source is None:
@@ -83,6 +79,9 @@ async def define_action(
     current = _find_current(store, action, replaces)
     if current and current.action.sha256 == action.sha256 and current.status is not Status.DRAFT:
         return Definition(current, (), current, find_denied(current.name))
+    # A new name is for something new; an action that exists may become what its users need.
+    if current is None:
+        await anyio.to_thread.run_sync(refuse_same, action, store)
     check = await check_action(action, store.get, pool)
     if problems := _find_failures(check):
         raise ActionInvalid(f"{action.name!r} was not kept:", problems)
@@ -90,9 +89,12 @@ async def define_action(
     replay = await replay_uses(action, current, principal, store, pool) if current and is_other else Replay()
     if replay.regressions and not anyway:
         raise ActionInvalid(_refuse(action.name), [Problem(text) for text in replay.regressions])
+    near = await anyio.to_thread.run_sync(find_alike, action, store, index)
+    if current is None and not anyway:
+        near = await compare_alike(action, near, store, pool)
+        refuse_likely(action, near)
     # What is called from this session later on is no reuse: it began before the definition, open or not.
     pool.identify(principal, from_session or DEFAULT_SESSION)
-    near = await anyio.to_thread.run_sync(_find_near, action, index)
     # A rolled-out definition is not undone by a caller who goes away meanwhile.
     with anyio.CancelScope(shield=True):
         if current and current.action.sha256 == action.sha256:
@@ -140,18 +142,3 @@ def _refuse(name: str) -> str:
 def _find_failures(check: Check) -> list[Problem]:
     failures = [Problem(f"a test failed: {failure}") for failure in check.tests.failures]
     return [*check.problems, *failures]
-
-
-def _find_near(action: Action, index: Index) -> tuple[Match, ...]:
-    """What is described alike, with its name or without: a copy under another name shares only the description."""
-    try:
-        found = [
-            *index.search(action.summary, NEAR_MATCHES + 1),
-            *index.search(f"{action.name} {action.summary}", NEAR_MATCHES + 1),
-        ]
-    except Exception:  # boundary: a broken index is no reason to refuse a definition
-        logger.exception("Similar actions could not be searched for")
-        return ()
-    near = [match for match in found if match.entry.name != action.name and match.score >= NEAR_SCORE]
-    best = {match.entry.name: match for match in sorted(near, key=lambda match: match.score)}
-    return tuple(sorted(best.values(), key=lambda match: -match.score)[:NEAR_MATCHES])

@@ -6,6 +6,7 @@ DynasaurError
 │  │  ├─ ActionBroken
 │  │  └─ ActionDeleted
 │  ├─ ActionExists
+│  ├─ ActionAlike
 │  ├─ ActionDisabled
 │  ├─ NetworkDenied
 │  ├─ ActionInvalid        carries every Problem at once
@@ -76,6 +77,10 @@ class ActionDeleted(ActionNotFound):
 
 class ActionExists(ActionError):
     """An action of that name exists and the caller did not say that it replaces it."""
+
+
+class ActionAlike(ActionError):
+    """The library has an action that does the same, or likely does."""
 
 
 class ActionDisabled(ActionError):

@@ -87,7 +87,11 @@ async def _add_files(
         except ActionInvalid as error:
             report(Added(name, "skipped", explain(error)))
     for name in order_by_use(actions):
-        report(replace(await add_action(actions[name], app, author=author, replace=replaces), file=name))
+        report(
+            replace(
+                await add_action(actions[name], app, author=author, replace=replaces, anyway=not replaces), file=name
+            )
+        )
 
 
 async def _import_function(
@@ -108,7 +112,7 @@ async def _import_function(
         except ActionInvalid as error:
             # What it takes and gives is the same, copied or borrowed.
             return Added(label, how, explain(error))
-        added = await add_action(action, app, author=author, replace=replaces)
+        added = await add_action(action, app, author=author, replace=replaces, anyway=not replaces)
         if not added.failed:
             borrowed = f"; borrowed, as {why[0].removeprefix('- ')}" if why else ""
             return replace(added, file=label, note=f"{added.note}{borrowed}")

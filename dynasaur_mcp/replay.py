@@ -132,16 +132,16 @@ async def _repeat_calls(old: Entry, principal: str, get: Get, store: Store, pool
         for arguments in recorded:
             if before.is_lost or time.monotonic() > deadline:
                 break
-            expected = await _call(before, old.name, was, arguments)
+            expected = await try_call(before, old.name, was, arguments)
             if not expected.succeeded:
                 continue
-            given = await _call(after, old.name, now, arguments)
+            given = await try_call(after, old.name, now, arguments)
             if given.succeeded and is_same(expected.value, given.value):
                 alike += 1
             elif given.succeeded and not await _is_steady(before, expected, old.name, was, arguments):
                 unsteady += 1
             else:
-                regressions.append(f"{_show_call(old.name, arguments)} {_compare(expected, given)}")
+                regressions.append(f"{show_call(old.name, arguments)} {_compare(expected, given)}")
     return Replay(tuple(regressions), (_count_calls(len(recorded), alike, unsteady, len(regressions)),))
 
 
@@ -149,7 +149,7 @@ def _why(was: Uses, now: Uses) -> list[str]:
     return [*was.missing.values(), *now.missing.values()]
 
 
-async def _call(session: Session, name: str, used: Uses, arguments: Mapping[str, JSON]) -> Outcome:
+async def try_call(session: Session, name: str, used: Uses, arguments: Mapping[str, JSON]) -> Outcome:
     seconds = min(CALL_SECONDS, session.link.limits.wall_seconds)
     try:
         return await session.call(name, used.sources, join_requirements(used.needs), arguments, timeout_seconds=seconds)
@@ -159,14 +159,14 @@ async def _call(session: Session, name: str, used: Uses, arguments: Mapping[str,
 
 async def _is_steady(session: Session, expected: Outcome, name: str, used: Uses, arguments: Mapping[str, JSON]) -> bool:
     """Whether it gives the same once more."""
-    again = await _call(session, name, used, arguments)
+    again = await try_call(session, name, used, arguments)
     return again.succeeded and is_same(expected.value, again.value)
 
 
 def _compare(expected: Outcome, given: Outcome) -> str:
-    returned = f"returned {_show(expected.value)}"
+    returned = f"returned {show_value(expected.value)}"
     if given.succeeded:
-        return f"{returned}, now {_show(given.value)}"
+        return f"{returned}, now {show_value(given.value)}"
     lines = given.error.strip().splitlines() or [f"it did not return: {given.ending}"]
     # A traceback says what happened last, a stopped call first.
     return f"{returned}, now fails: {_shorten(lines[-1] if given.ending is Ending.RAISED else lines[0])}"
@@ -233,11 +233,11 @@ def is_same(one: JSON, other: JSON) -> bool:
     return True
 
 
-def _show_call(name: str, arguments: Mapping[str, JSON]) -> str:
-    return f"{name}({_shorten(', '.join(f'{key}={_show(value)}' for key, value in arguments.items()))})"
+def show_call(name: str, arguments: Mapping[str, JSON]) -> str:
+    return f"{name}({_shorten(', '.join(f'{key}={show_value(value)}' for key, value in arguments.items()))})"
 
 
-def _show(value: JSON) -> str:
+def show_value(value: JSON) -> str:
     try:
         return _shorten(repr(value))
     except RecursionError:

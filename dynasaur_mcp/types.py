@@ -105,6 +105,8 @@ class Action:
     """Names of the actions it imports, sorted."""
     advice: tuple[str, ...] = ()
     """What would make it worth more, as it was told to who defined it; none for a file of the folder."""
+    shape: str = ""
+    """As `shape.hash_shape`."""
 
     @property
     def summary(self) -> str:

@@ -115,6 +115,10 @@ class Change:
         self.connection.executemany("INSERT INTO uses VALUES (?, ?, ?)", uses)
         self.set_version(action.name, version)
 
+    def set_shape(self, version_id: int, shape: str) -> None:
+        query = "UPDATE versions SET details = json_set(details, '$.shape', ?) WHERE rowid = ?"
+        self.connection.execute(query, (shape, version_id))
+
     def note_intent(self, action: Action, keeping: Keeping) -> None:
         values = (action.name, action.sha256, *keeping.write())
         query = f"INSERT OR REPLACE INTO intents (name, sha256, {_KEEPING}) VALUES ({_marks(6)})"

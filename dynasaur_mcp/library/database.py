@@ -73,6 +73,9 @@ CREATE INDEX broken ON files (file) WHERE problems IS NOT NULL;
 CREATE TABLE queries (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL, query TEXT NOT NULL, UNIQUE (name, query));
 """,
+    """
+CREATE INDEX shaped ON versions (json_extract(details, '$.shape'));
+""",
 )
 """What makes each version of the schema from the one before."""
 

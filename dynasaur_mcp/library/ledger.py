@@ -217,6 +217,19 @@ class Ledger:
             WHERE u.used = ? ORDER BY a.name"""
         return self._find_names(query, (name,))
 
+    def find_alike(self, shape: str) -> list[str]:
+        """Those whose current version has this shape."""
+        query = """SELECT a.name FROM versions v JOIN actions a ON a.name = v.name AND a.version = v.version
+            WHERE json_extract(v.details, '$.shape') = ? ORDER BY a.calls DESC, a.name LIMIT ?"""
+        return self._find_names(query, (shape, NEIGHBOURS))
+
+    def find_unshaped(self, limit: int) -> list[tuple[int, str, str]]:
+        """Id, name and source of versions that were kept before shapes were."""
+        query = """SELECT v.rowid, v.name, s.source FROM versions v JOIN sources s ON s.sha256 = v.sha256
+            WHERE json_extract(v.details, '$.shape') IS NULL LIMIT ?"""
+        with self.reading() as connection:
+            return connection.execute(query, (limit,)).fetchall()
+
     def find_unchecked(self) -> list[str]:
         query = """SELECT a.name FROM versions v JOIN actions a ON a.name = v.name AND a.version = v.version
             WHERE v.schemas IS NULL ORDER BY a.name"""

@@ -17,6 +17,7 @@ from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library import rules, worth
 from dynasaur_mcp.library.rules import Function
 from dynasaur_mcp.library.script import Script, read_script, write_tags
+from dynasaur_mcp.library.shape import hash_shape
 from dynasaur_mcp.types import Action, Parameter, Problem
 
 _parsing = threading.Lock()
@@ -101,7 +102,16 @@ def _build_action(
         network=script.network,
         uses=tuple(sorted(_find_uses(tree) - {function.name})),
         advice=tuple(map(str, advice)),
+        shape=hash_shape(tree, function.name),
     )
+
+
+def read_shape(source: str, name: str) -> str:
+    """Of an action's source, as `Action.shape`; empty where it does not parse with this Python."""
+    try:
+        return hash_shape(parse_source(source), name)
+    except ActionInvalid:
+        return ""
 
 
 def hash_source(source: str) -> str:

@@ -37,6 +37,26 @@ def walk_own(node: ast.AST) -> Iterator[ast.AST]:
             waiting += ast.iter_child_nodes(each)
 
 
+def read_imports(tree: ast.Module) -> dict[str, str]:
+    """Each name that an import binds, anywhere -> what it is, with its module: `sleep` -> `time.sleep`."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.asname: alias.name for alias in node.names if alias.asname}
+            found |= {root: root for alias in node.names if not alias.asname for root in [alias.name.split(".")[0]]}
+    return found
+
+
+def find_dotted(node: ast.expr) -> str:
+    """`a.b.c` as text; empty for anything else."""
+    if isinstance(node, ast.Attribute):
+        head = find_dotted(node.value)
+        return f"{head}.{node.attr}" if head else ""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def check_size(characters: int) -> Iterator[Problem]:
     """A lower bound of the size in bytes, so that a huge text is refused before anything reads it."""
     if characters > MAX_SOURCE_BYTES:

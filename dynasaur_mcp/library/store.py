@@ -45,6 +45,8 @@ _BATCH = 200
 """Changed files that are taken in at once: the next server is not kept waiting for all of them."""
 _FIRST_LOOK_SECONDS = 1.0
 
+SHAPED_AT_ONCE = 200
+
 _log = logging.getLogger(__name__)
 
 
@@ -84,6 +86,10 @@ class Store(Protocol):
 
     def users(self, name: str) -> list[str]:
         """Names of the actions that import it."""
+        ...
+
+    def alike(self, shape: str) -> list[str]:
+        """Those of that shape, see `shape`; the most called first, not all where there are many."""
         ...
 
     def exposed(self, limit: int) -> list[Entry]:
@@ -290,6 +296,23 @@ class FileStore:
 
     def users(self, name: str) -> list[str]:
         return self._ledger.find_users(name)
+
+    def alike(self, shape: str) -> list[str]:
+        self._shape_old()
+        return self._ledger.find_alike(shape)
+
+    def _shape_old(self) -> None:
+        """Versions that were kept before shapes were get theirs, some at a time: no definition waits for all."""
+        old = self._ledger.find_unshaped(SHAPED_AT_ONCE)
+        if not old or not self._ledger.writable:
+            return
+        # Imported here: a library without such versions needs no parser.
+        from dynasaur_mcp.library.reading import read_shape
+
+        shapes = [(version_id, read_shape(source, name)) for version_id, name, source in old]
+        with self._ledger.changing() as change:
+            for version_id, shape in shapes:
+                change.set_shape(version_id, shape)
 
     def exposed(self, limit: int) -> list[Entry]:
         # Of what the ledger knows: the first list of tools does not wait for a look at the folder.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING
 
-from dynasaur_mcp.library.rules import Function, walk_own
+from dynasaur_mcp.library.rules import Function, find_dotted, read_imports, walk_own
 from dynasaur_mcp.types import Problem
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def check_name(function: Function) -> Iterator[Problem]:
 def check_names_are_defined(tree: ast.Module, flakes: Iterable[Message]) -> Iterator[Problem]:
     """A name that is bound somewhere may be so in time: that depends on the way the code runs."""
     bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    bound |= _read_imports(tree).keys()
+    bound |= read_imports(tree).keys()
     for flake in flakes:
         if type(flake).__name__ == "UndefinedName" and (name := flake.message_args[0]) not in bound:
             yield Problem(f"{name!r} is used but not defined. Define or import it.", flake.lineno)
@@ -91,14 +91,14 @@ def check_names_are_defined(tree: ast.Module, flakes: Iterable[Message]) -> Iter
 
 def check_import_is_quiet(tree: ast.Module, function: Function) -> Iterator[Problem]:
     """Importing it defines things, and does nothing else."""
-    imported = _read_imports(tree)
+    imported = read_imports(tree)
     for statement in tree.body:
         if isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test):
             continue
         for node in walk_own(statement):
             if not isinstance(node, ast.Call):
                 continue
-            name = _find_dotted(node.func)
+            name = find_dotted(node.func)
             root, dot, rest = name.partition(".")
             full = f"{imported.get(root, root)}{dot}{rest}"
             if full == function.name or full in _EFFECTS:
@@ -137,8 +137,8 @@ def advise_direct_use(tree: ast.Module, function: Function) -> Iterator[Problem]
     call = value.value if isinstance(value, ast.Await) else value
     if not isinstance(call, ast.Call):
         return
-    root, dot, rest = _find_dotted(call.func).partition(".")
-    package, *path = f"{_read_imports(tree).get(root, '')}{dot}{rest}".split(".")
+    root, dot, rest = find_dotted(call.func).partition(".")
+    package, *path = f"{read_imports(tree).get(root, '')}{dot}{rest}".split(".")
     given = [*call.args, *(keyword.value for keyword in call.keywords)]
     if package == "actions" and path and all(isinstance(each, ast.Name | ast.Constant) for each in given):
         yield Problem(f"all it does is to call {path[-1]!r}: use that itself, or do more.", function.lineno)
@@ -177,26 +177,6 @@ def _find_flakes(tree: ast.Module) -> list[Message]:
         return sorted(Checker(tree).messages, key=lambda flake: flake.lineno)
     except RecursionError:
         return []
-
-
-def _read_imports(tree: ast.Module) -> dict[str, str]:
-    """Each name that an import binds, anywhere -> what it is, with its module: `sleep` -> `time.sleep`."""
-    found: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {alias.asname: alias.name for alias in node.names if alias.asname}
-            found |= {root: root for alias in node.names if not alias.asname for root in [alias.name.split(".")[0]]}
-    return found
-
-
-def _find_dotted(node: ast.expr) -> str:
-    """`a.b.c` as text; empty for anything else."""
-    if isinstance(node, ast.Attribute):
-        head = _find_dotted(node.value)
-        return f"{head}.{node.attr}" if head else ""
-    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _has_parameters(function: Function) -> bool:

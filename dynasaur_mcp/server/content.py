@@ -259,7 +259,7 @@ def present_definition(definition: Definition, *, listed: bool) -> CallToolResul
         lines += [f"- {clean_line(advice, 300)}" for advice in entry.action.advice]
     if definition.near:
         lines.append("Similar actions (if one already does this, delete the other):")
-        lines += [f"- {match.entry.action.signature}: {match.entry.action.summary}" for match in definition.near]
+        lines += [f"- {alike}" for alike in definition.near]
     return result_of_text("\n".join(lines))
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from dynasaur_mcp.app import choose_sandbox
+from dynasaur_mcp.define import Definition, define_action
+from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.library.store import FileStore
-from dynasaur_mcp.types import Entry, Schemas, Status, Tests
+from dynasaur_mcp.sandbox.pool import open_pool
+from dynasaur_mcp.sandbox.presence import Presence
+from dynasaur_mcp.settings import read_settings
+from dynasaur_mcp.types import Entry, LibraryChanged, Schemas, Status, Tests
 
 OpenStore = Callable[[], FileStore]
+Define = Callable[..., Awaitable[Definition]]
 
 SCHEMAS = Schemas(
     {"type": "object", "properties": {"x": {"type": "integer"}}},
@@ -49,3 +56,36 @@ def open_store(folder: Path) -> Iterator[OpenStore]:
 @pytest.fixture
 def store(open_store: OpenStore) -> FileStore:
     return open_store()
+
+
+@pytest.fixture
+async def define(store: FileStore, tmp_path: Path, require: Callable[[str], None]) -> AsyncIterator[Define]:
+    require("jail")
+    settings = read_settings(sandbox="jail", library=tmp_path, cache=tmp_path / "cache")
+
+    async def changed(change: LibraryChanged) -> None: ...
+
+    presence = Presence(settings.cache / "servers")
+    with contextlib.closing(presence), contextlib.closing(Index(store, None, None)) as index:
+        async with open_pool(lambda: choose_sandbox(settings, presence), settings.limits(), warm_workers=0) as pool:
+
+            async def define(source: str, **given: object) -> Definition:
+                options = {
+                    "name": None,
+                    "from_session": None,
+                    "replaces": None,
+                    "anyway": False,
+                    "tags": (),
+                    "principal": "ann",
+                }
+                return await define_action(
+                    source=source,
+                    store=store,
+                    index=index,
+                    pool=pool,
+                    require_approval=False,
+                    changed=changed,
+                    **options | given,  # type: ignore[arg-type]
+                )
+
+            yield define

@@ -26,10 +26,10 @@ def cut(path: Path) -> None:
 
 
 def blot(path: Path) -> None:
-    """Overwrite a page in the middle."""
+    """Overwrite some pages in the middle."""
     with open(path, "r+b") as file:
         file.seek(path.stat().st_size // 2 // 4096 * 4096)
-        file.write(os.urandom(4096))
+        file.write(os.urandom(4 * 4096))
 
 
 DAMAGES: dict[str, Damage] = {

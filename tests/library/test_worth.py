@@ -2,54 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from dynasaur_mcp.app import choose_sandbox
-from dynasaur_mcp.define import Definition, define_action
 from dynasaur_mcp.errors import ActionInvalid
-from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.library.store import FileStore
-from dynasaur_mcp.sandbox.pool import open_pool
-from dynasaur_mcp.sandbox.presence import Presence
-from dynasaur_mcp.settings import read_settings
-from dynasaur_mcp.types import LibraryChanged
-from tests.library.conftest import put, write_source
+from tests.library.conftest import Define, put, write_source
 
 pytestmark = pytest.mark.anyio
-
-Define = Callable[..., Awaitable[Definition]]
-
-
-@pytest.fixture
-async def define(store: FileStore, tmp_path: Path, require: Callable[[str], None]) -> AsyncIterator[Define]:
-    require("jail")
-    settings = read_settings(sandbox="jail", library=tmp_path, cache=tmp_path / "cache")
-
-    async def changed(change: LibraryChanged) -> None: ...
-
-    presence = Presence(settings.cache / "servers")
-    with contextlib.closing(presence), contextlib.closing(Index(store, None, None)) as index:
-        async with open_pool(lambda: choose_sandbox(settings, presence), settings.limits(), warm_workers=0) as pool:
-
-            async def define(source: str, **given: object) -> Definition:
-                options = {"name": None, "from_session": None, "replaces": None, "anyway": False, "tags": ()}
-                return await define_action(
-                    source=source,
-                    principal="ann",
-                    store=store,
-                    index=index,
-                    pool=pool,
-                    require_approval=False,
-                    changed=changed,
-                    **options | given,  # type: ignore[arg-type]
-                )
-
-            yield define
 
 
 def write(head: str, body: str, top: str = "", text: str = "Work.") -> str:

@@ -216,13 +216,19 @@ def write_twin(
     return {"source": TWIN.format(name=name, text=text, returns=returns, body=body, result=result)}
 
 
-async def test_same_function_under_another_name_is_shown_as_similar(open_client: Callable[..., Any]) -> None:
+async def test_same_function_under_another_name_is_refused_and_a_like_one_shown(
+    open_client: Callable[..., Any],
+) -> None:
     async with open_client() as client:
         await client.call_tool("define_action", write_twin("add"))
-        similar = text_of(await client.call_tool("define_action", write_twin("sum_of_ints")))
+        refused = await client.call_tool("define_action", write_twin("sum_of_ints"))
+        assert refused.is_error
+        assert "'add' is the same code, names and comments aside. Use that" in text_of(refused)
+        double = write_twin("sum_of_doubles", body="2 * (first + second)", result="10")
+        similar = text_of(await client.call_tool("define_action", double))
         assert "Similar actions" in similar
-        assert "- add(first: int, second: int) -> int" in similar
-        other = write_twin("describe", "Describe the weather of a city.")
+        assert "-> int: Add two whole numbers. (described alike, but differs at add(first=2, second=3): 5" in similar
+        other = write_twin("describe", "Describe the weather of a city.", body="first * second", result="6")
         assert "Similar actions" not in text_of(await client.call_tool("define_action", other))
 
 
@@ -241,7 +247,10 @@ async def test_action_that_cannot_be_imported_is_said_to_be_disabled_or_unknown(
 ) -> None:
     async with open_client() as client:
         await client.call_tool("define_action", write_twin("add"))
-        top = {"source": "from actions import add\n" + write_twin("top", body="add(first, second)")["source"]}
+        top = {
+            "source": "from actions import add\n" + write_twin("top", body="add(first, second)")["source"],
+            "anyway": True,
+        }
         assert not (await client.call_tool("define_action", top)).is_error
         await client.call_tool("manage_action", {"name": "add", "op": "disable"})
         why = "'add' is disabled. manage_action(name='add', op='enable') makes it callable again."
@@ -255,7 +264,10 @@ async def test_action_that_cannot_be_imported_is_said_to_be_disabled_or_unknown(
 async def test_actions_that_would_import_each_other_are_told_of_the_circle(open_client: Callable[..., Any]) -> None:
     async with open_client() as client:
         await client.call_tool("define_action", write_twin("add"))
-        top = {"source": "from actions import add\n" + write_twin("top", body="add(first, second)")["source"]}
+        top = {
+            "source": "from actions import add\n" + write_twin("top", body="add(first, second)")["source"],
+            "anyway": True,
+        }
         await client.call_tool("define_action", top)
         circle = {"source": "from actions import top\n" + write_twin("add")["source"], "replaces": "add"}
         refused = await client.call_tool("define_action", circle)
