@@ -69,8 +69,8 @@ async def test_what_servers_define_at_once_is_there_once_in_each(three: list[Mod
     async with anyio.create_task_group() as tasks:
         for number, model in enumerate(three):
             for each in range(3):
-                tasks.start_soon(define, model, f"own_{number}_{each}", 1)
-                tasks.start_soon(define, model, f"common_{each}", number)
+                tasks.start_soon(define, model, f"own_{number}_{each}", 10 * number + each)
+                tasks.start_soon(define, model, f"common_{each}", 100 * (each + 1) + number)
     assert all(answers[f"own_{number}_{each}"] == [True] for number in range(3) for each in range(3))
     assert [sum(answers[f"common_{each}"]) for each in range(3)] == [1, 1, 1]
     for model in three:
@@ -137,8 +137,8 @@ def git(folder: Path, *words: str) -> str:
 
 async def test_branch_checked_out_while_serving_is_served(open_client: OpenClient, library: Path) -> None:
     async with open_client(expose="all") as model:
-        for name in ("stays", "changes", "goes"):
-            await model.text("define_action", source=write(name))
+        for name, added in (("stays", 2), ("changes", 1), ("goes", 3)):
+            await model.text("define_action", source=write(name, added))
         git(library, "init", "-q", "-b", "main")
         git(library, "add", ".")
         git(library, "commit", "-qm", "one")
