@@ -119,7 +119,9 @@ class Index:
 
     def _find(self, query: str, limit: int) -> Found:
         tokens = read_query(query)
-        self._sync()
+        before = self._seen
+        if not self._sync() or self._seen != before:
+            self._follow_behind()
         used, parts = self.uses, [query, *read_parts(query)]
         vectors = self._embed_queries(parts)
         with self._documents.using() as connection:
