@@ -98,7 +98,7 @@ async def measure_app(place: Place, sessions: int, seconds: float, library: Path
                 calls += 1
 
         action = read_action(ADD)
-        found = await check_action(action, store=app.store, pool=app.pool)
+        found = await check_action(action, app.store.get, app.pool)
         app.store.put(
             action,
             author="bench",
