@@ -3,7 +3,8 @@
 Version 1: below the server's own group of each controller, where that can be written, as root can. Version 2: below the
 server's own group, where systemd has delegated it (`Delegate=yes`), or it is the root of all. From a group that was not
 delegated systemd takes the controllers away again at its next reload (seen with systemd 252). A group that has groups
-under control may hold no process itself, so those in it move to a leaf.
+under control may hold no process itself, so those in it move to a leaf. Version 2 was seen to hold in delegated scopes
+(Linux 6.1, systemd 252), a user's and root's; in the root group it was never tried.
 
 A jail is moved into its group after it has started, while its interpreter loads, and before it is sent anything. The
 kernel takes about ten milliseconds for a move, which a launcher inside the group would have to wait for. The few MB
