@@ -36,7 +36,8 @@ async def model(open_client: OpenClient, sandbox: str, library: Path) -> AsyncIt
 
 
 def renamed(name: str) -> str:
-    return GOOD.replace("triple", name)
+    """Other code: the same under another name would be refused for that alone."""
+    return GOOD.replace("triple", name).replace("3 * value", "value + 2 * value")
 
 
 @pytest.mark.parametrize(
