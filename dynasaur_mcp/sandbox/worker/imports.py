@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import linecache
 import sys
 from collections.abc import Mapping, Sequence
@@ -112,10 +113,18 @@ def _find_other_versions(folder: str) -> list[str]:
     for module, package in read_note(folder).get("modules", {}).items():
         name, _, wanted = package.partition("==")
         with contextlib.suppress(Exception):  # boundary: what user code may have put among the modules
-            has, remedy = _version_of(sys.modules[module], module)
+            there = sys.modules.get(module) or _import_own(module)
+            has, remedy = _version_of(there, module) if there else ("", "")
             if has and has != wanted:
                 found[name] = f"{name} {has} (asked for: {wanted}; {remedy})"
     return [text[:200] for text in found.values()][:MAX_OTHERS]
+
+
+def _import_own(name: str) -> ModuleType | None:
+    """A module that the sandbox itself brings, which goes before those of folders; None where it has no such one."""
+    spec = importlib.util.find_spec(name)
+    is_own = spec is not None and not str(spec.origin).startswith(tuple(f"{folder}/" for folder in _folders))
+    return importlib.import_module(name) if is_own else None
 
 
 def _version_of(module: ModuleType, name: str) -> tuple[str, str]:
