@@ -18,7 +18,7 @@ from .conftest import OpenClient
 pytestmark = pytest.mark.anyio
 
 
-def action(name: str, requirement: str, uses: str = "") -> str:
+def action(name: str, requirement: str, uses: str = "", value: int = 1) -> str:
     imported = f"from actions import {uses}\n" if uses else ""
     return f'''\
 # /// script
@@ -29,9 +29,9 @@ def {name}() -> int:
     """Nothing but need a package.
 
     >>> {name}()
-    1
+    {value}
     """
-    return 1
+    return {value}
 '''
 
 
@@ -69,10 +69,10 @@ async def test_broken_block_at_the_top_of_a_step_is_told(open_client: OpenClient
 async def test_conflict_between_actions_is_named_with_who_needs_what(open_client: OpenClient) -> None:
     async with open_client("jail") as model:
         await model.text("define_action", source=action("inner", "six<1.16"))
-        message = await model.error("define_action", source=action("outer", "six>=1.16", "inner"))
+        message = await model.error("define_action", source=action("outer", "six>=1.16", "inner", 2))
         assert "'outer' needs six>=1.16; 'inner' (which it uses) needs six<1.16: no versions fit" in message
-        await model.text("define_action", source=action("outer", "six<1.17", "inner"))
-        await model.text("define_action", source=action("inner", "six>=1.17"), replaces="inner")
+        await model.text("define_action", source=action("outer", "six<1.17", "inner", 2))
+        await model.text("define_action", source=action("inner", "six>=1.17"), replaces="inner", anyway=True)
         message = await model.error("outer")
         assert "'outer' needs six<1.17; 'inner' (which it uses) needs six>=1.17: no versions fit" in message
         code = "from actions import inner\n1"
