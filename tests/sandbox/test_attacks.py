@@ -284,6 +284,12 @@ for _ in range(5):
         os._exit(0)
 True
 """,
+    "parent that waits for the end of its vfork": """
+if not os.fork():
+    if not libc.vfork():
+        while True: libc.sleep(600)
+True
+""",
     "alarm and timers left behind": (
         "for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL): signal.setitimer(timer, 0.05)\nsignal.alarm(1)\nTrue"
     ),
