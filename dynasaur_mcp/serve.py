@@ -8,7 +8,9 @@ start, which no client should wait for.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +45,10 @@ def serve(arguments: Sequence[str]) -> NoReturn:
 
 class _OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}. `{self.prog} --help` shows the options.")
+        unknown = re.findall(r"(--[\w-]+)", message) if message.startswith("unrecognized") else []
+        near = [one for name in unknown for one in difflib.get_close_matches(name, self._option_string_actions, n=1)]
+        hint = f" Did you mean {' and '.join(near)}?" if near else ""
+        raise SettingsError(f"{message}.{hint} `{self.prog} --help` shows the options.")
 
 
 def make_serve_parser() -> argparse.ArgumentParser:
@@ -52,7 +57,8 @@ def make_serve_parser() -> argparse.ArgumentParser:
         prog="dynasaur-mcp serve",
         usage="dynasaur-mcp serve [OPTIONS]",
         description="Serve MCP on stdin and stdout. Logs go to stderr.",
-        epilog="Each option is also an environment variable: --timeout-seconds is DYNASAUR_TIMEOUT_SECONDS.",
+        epilog="Each option is also an environment variable, --timeout-seconds is DYNASAUR_TIMEOUT_SECONDS, and can "
+        "stand in a file dynasaur.toml, as timeout_seconds.",
     )
     parser.add_argument("--starter", action="store_true", help="Add those starter actions that the library has not.")
     for name, setting in Settings.model_fields.items():

@@ -1,26 +1,37 @@
-"""The only reader of the environment: every setting, from `DYNASAUR_*` variables or the command line."""
+"""What can be set, and the only reader of it: from flags, `DYNASAUR_*` variables, and files named `dynasaur.toml`.
+
+A flag counts most, then the environment, then the file of the working folder, then that of the user's configuration
+folder. A name that is no setting is refused wherever it stands: a misspelt limit must not mean no limit.
+"""
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import platformdirs
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from dynasaur_mcp.errors import SettingsError
 from dynasaur_mcp.hosts import read_host
 from dynasaur_mcp.types import Limits, PackageRules
 
+FILE = "dynasaur.toml"
+PREFIX = "DYNASAUR_"
+_NOT_OURS = ("DYNASAUR_TESTS_", "DYNASAUR_PEERS_")
+"""Variables of the tests and the benchmarks: no settings, and no mistakes."""
 _PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
-class Settings(BaseSettings):
-    """What can be set. Each field `x` is the variable `DYNASAUR_X`; sizes are bytes, times are seconds."""
+class Settings(BaseModel):
+    """What can be set. Each field `x_y` is `--x-y`, `DYNASAUR_X_Y` and `x_y = …`. Sizes are bytes, times seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="DYNASAUR_", frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     library: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("dynasaur-mcp") / "library",
@@ -72,6 +83,12 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="warning", description="Log on stderr.")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _expand_home(cls, value: Any, info: ValidationInfo) -> Any:
+        """`~` too: files and clients' configurations have no shell to do it."""
+        return Path(value).expanduser() if is_path(info.field_name or "") and isinstance(value, str) else value
+
     @field_validator("network")
     @classmethod
     def _read_network(cls, text: str) -> str:
@@ -115,15 +132,94 @@ class Settings(BaseSettings):
         )
 
 
-def read_settings(**overrides: Any) -> Settings:
-    """Settings from the environment; overrides that are None do not count.
+def read_settings(**flags: Any) -> Settings:
+    """The settings that count. Flags that are None were not given.
 
     Raises:
-        SettingsError: one line that names every wrong setting.
+        SettingsError: one line that names every wrong setting, or every name that is none.
     """
-    given = {name: value for name, value in overrides.items() if value is not None}
+    return trace_settings(**flags)[0]
+
+
+def trace_settings(**flags: Any) -> tuple[Settings, dict[str, str]]:
+    """The same, and where each came from; those not named are at their defaults.
+
+    Raises:
+        SettingsError
+    """
+    given: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, values in _read_layers({name: value for name, value in flags.items() if value is not None}):
+        given |= values
+        origins |= {name: origin.format(flag=name.replace("_", "-"), variable=name.upper()) for name in values}
     try:
-        return Settings(**given)
+        return Settings(**given), origins
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+        wrong = "; ".join(
+            f"{name}: {one['msg']}{_show_input(name, one['input'])} (from {origins.get(name, 'its default')})"
+            for one in error.errors()
+            for name in [".".join(map(str, one["loc"]))]
+        )
         raise SettingsError(f"Wrong setting: {wrong}") from None
+
+
+def settings_files() -> list[Path]:
+    """Where files may be, the one that counts most last."""
+    return list(dict.fromkeys([platformdirs.user_config_path("dynasaur-mcp") / FILE, Path.cwd() / FILE]))
+
+
+def is_secret(name: str) -> bool:
+    return Settings.model_fields[name].annotation in (SecretStr, SecretStr | None)
+
+
+def is_path(name: str) -> bool:
+    annotation = Settings.model_fields[name].annotation
+    return Path in (annotation, *get_args(annotation))
+
+
+def _read_layers(flags: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is set in each place, and what to call that place; those that count more come later."""
+    for file in settings_files():
+        if (values := _read_file(file)) is not None:
+            yield str(file).replace("{", "{{").replace("}", "}}"), values
+    variables = {name.upper(): value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
+    values = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in variables.items()
+        if value and not name.startswith(_NOT_OURS)
+    }
+    _refuse_unknown(values, "the environment", lambda name: PREFIX + name.upper())
+    yield PREFIX + "{variable}", values
+    yield "--{flag}", dict(flags)
+
+
+def _read_file(file: Path) -> dict[str, Any] | None:
+    """None where there is no such file. Relative paths in it are relative to its folder."""
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is no TOML: {error}") from None
+    _refuse_unknown(values, str(file))
+    return {
+        name: str(file.parent / Path(value).expanduser()) if is_path(name) and isinstance(value, str) else value
+        for name, value in values.items()
+    }
+
+
+def _refuse_unknown(values: Iterable[str], place: str, spell: Callable[[str], str] = str) -> None:
+    told = []
+    for name in values:
+        if name not in Settings.model_fields:
+            near = difflib.get_close_matches(name, list(Settings.model_fields), n=1, cutoff=0.5)
+            hint = f"Did you mean {spell(near[0])!r}?" if near else "`dynasaur-mcp config` shows what there is."
+            told.append(f"{spell(name)!r} in {place} is no setting. {hint}")
+    if told:
+        raise SettingsError(" ".join(told))
+
+
+def _show_input(name: str, value: object) -> str:
+    return "" if name in Settings.model_fields and is_secret(name) else f", got {value!r}"

@@ -1,14 +1,23 @@
-"""What commands print: a table on a terminal, in a pipe lines of tab-separated values."""
+"""What commands print: a table on a terminal, in a pipe lines of tab-separated values, JSON where it is asked for."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+
+
+def show_json(found: Any) -> None:
+    """Paths, times and the like as text."""
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False, default=str))
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
