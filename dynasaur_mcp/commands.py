@@ -25,6 +25,7 @@ from dynasaur_mcp.errors import ActionError, SettingsError
 from dynasaur_mcp.exchange import export, import_
 from dynasaur_mcp.install import config
 from dynasaur_mcp.library.change import decide_status
+from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.manage import manage_action
 from dynasaur_mcp.operate import files, ps, sessions
 from dynasaur_mcp.records import restore, stale, stats
@@ -154,9 +155,11 @@ def show_action(name: Annotated[str, typer.Argument()], library: Library = None)
     """Print an action's source."""
     with open_store(read_settings(library=library)) as store:
         entry = store.get(name)
+    Console(stderr=True, soft_wrap=True).print(
+        Text(f"{entry.name} {describe(entry)}, by {entry.author}, {entry.defined_at:%Y-%m-%d %H:%M} UTC", style="dim")
+    )
     console = Console()
     if console.is_terminal:
-        console.print(Text(f"{describe(entry)}, by {entry.author}, {entry.defined_at:%Y-%m-%d %H:%M} UTC", style="dim"))
         console.print(Syntax(entry.action.source, "python", theme="ansi_dark", background_color="default"))
     else:
         typer.echo(entry.action.source, nl=not entry.action.source.endswith("\n"))
@@ -210,14 +213,32 @@ def add(
 
 
 @actions.command("approve")
-def approve(names: Annotated[list[str], typer.Argument(metavar="NAME…")], library: Library = None) -> None:
-    """Make drafts active whose tests passed: what --require-approval leaves to a person."""
+def approve(
+    versions: Annotated[list[str], typer.Argument(metavar="NAME@VERSION…", help="As `actions show` gave it.")],
+    library: Library = None,
+) -> None:
+    """Make drafts active whose tests passed: what --require-approval leaves to a person, who read that very version."""
     with open_store(read_settings(library=library)) as store:
-        for entry in [store.get(name) for name in names]:
-            if decide_status(entry.tests) is not Status.ACTIVE:
-                raise ActionError(f"{entry.name!r} cannot be approved: {entry.tests}. It needs some, all passed.")
-            approved = store.set_status(entry.name, Status.ACTIVE)
-            typer.echo(f"{approved.name} v{approved.version} is {approved.status}.")
+        for name, version in [read_version(text, store) for text in versions]:
+            approved = store.set_status(name, Status.ACTIVE, expected_version=version)
+            typer.echo(f"{name} v{approved.version} is {approved.status}.")
+
+
+def read_version(text: str, store: FileStore) -> tuple[str, int]:
+    """
+    Raises:
+        ActionError: that version of it cannot be approved.
+    """
+    name, _, number = text.partition("@")
+    entry = store.get(name)
+    shown = f"`dynasaur-mcp actions show {name}` shows it"
+    if not number.isdecimal():
+        raise ActionError(f"Say which version of {name!r} you read: {name}@{entry.version} is what it is now; {shown}.")
+    if number != str(entry.version):
+        raise ActionError(f"{name!r} is at version {entry.version} now, not {number[:9]}. Read that first: {shown}.")
+    if decide_status(entry.tests) is not Status.ACTIVE:
+        raise ActionError(f"{name!r} cannot be approved: {entry.tests}. It needs some, all passed.")
+    return name, entry.version
 
 
 @actions.command("remove")

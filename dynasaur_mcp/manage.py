@@ -106,7 +106,8 @@ async def _enable(entry: Entry, store: Store, require_approval: bool) -> str:
     if entry.status is not Status.DISABLED:
         raise ActionError(f"{entry.name!r} is not disabled: it is {entry.status}.")
     status = decide_status(entry.tests, require_approval)
-    enabled = await anyio.to_thread.run_sync(store.set_status, entry.name, status)
+    enable = partial(store.set_status, entry.name, status, expected_version=entry.version)
+    enabled = await anyio.to_thread.run_sync(enable)
     return _headline(enabled, current=enabled)
 
 

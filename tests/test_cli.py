@@ -191,8 +191,31 @@ def test_draft_that_waits_for_approval_becomes_active_by_approve(jailed: Run, tm
     careful = {"DYNASAUR_REQUIRE_APPROVAL": "1"}
     jailed("actions", "add", *write(tmp_path, add=ADD), **careful)
     assert "add\tv1\tdraft\t" in jailed("actions", "list").stdout
-    assert jailed("actions", "approve", "add", **careful).returncode == 0
+    assert jailed("actions", "approve", "add@1", **careful).returncode == 0
     assert "add\tv1\tactive\t" in jailed("actions", "list").stdout
+
+
+def test_only_the_version_that_was_read_is_approved(jailed: Run, tmp_path: Path) -> None:
+    careful = {"DYNASAUR_REQUIRE_APPROVAL": "1"}
+    jailed("actions", "add", *write(tmp_path, add=ADD, twice=TWICE), **careful)
+    assert jailed("actions", "show", "add").stderr.startswith("add v1, 1/1 tests, draft, by local, ")
+    jailed("actions", "add", "--replace", *write(tmp_path, add=ADD.replace("a + b", "b + a")), **careful)
+    for name, words in {
+        "add@1": ("'add' is at version 2 now, not 1.", "actions show add"),
+        "add@3": ("'add' is at version 2 now, not 3.",),
+        "add": ("Say which version of 'add' you read: add@2 is what it is now",),
+        "add@latest": ("Say which version",),
+        "ad@1": ("No action named 'ad'",),
+    }.items():
+        assert_one_line(jailed("actions", "approve", "twice@1", name), 1, *words)
+    assert "active" not in jailed("actions", "list").stdout
+    # Changed by hand, it is another version too.
+    (tmp_path / "library" / "add.py").write_text(ADD.replace("Add two", "Sum two"))
+    assert_one_line(jailed("actions", "approve", "add@2"), 1, "'add' is at version 3 now")
+    assert_one_line(jailed("actions", "approve", "add@3"), 1, "'add' cannot be approved: no tests")
+    assert jailed("actions", "test", "add", **careful).returncode == 0
+    approved = jailed("actions", "approve", "twice@1", "add@3")
+    assert approved.stdout.splitlines() == ["twice v1 is active.", "add v3 is active."]
 
 
 def test_changed_file_is_a_new_version_only_when_asked(jailed: Run, tmp_path: Path) -> None:

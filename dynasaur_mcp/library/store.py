@@ -157,7 +157,16 @@ class Store(Protocol):
         """
         ...
 
-    def set_status(self, name: str, status: Status) -> Entry: ...
+    def set_status(self, name: str, status: Status, *, expected_version: int | None = None) -> Entry:
+        """
+        Args:
+            expected_version: Only if this is the current one.
+
+        Raises:
+            ActionNotFound
+            ActionExists: another version is current.
+        """
+        ...
 
     def set_pinned(self, name: str, pinned: bool) -> Entry: ...
 
@@ -415,9 +424,15 @@ class FileStore:
             expected_version=current.version if current else 0,
         )
 
-    def set_status(self, name: str, status: Status) -> Entry:
+    def set_status(self, name: str, status: Status, *, expected_version: int | None = None) -> Entry:
+        self._look_at(name)
         self._require_writable()
         with self._known.changing() as change:
+            current, _ = change.find_version(name)
+            if expected_version is not None and current and current != expected_version:
+                raise ActionExists(
+                    f"{name!r} has changed meanwhile: it is at version {current}, not {expected_version}."
+                )
             if not change.set_status(name, status):
                 raise ActionNotFound(name, self._known.find_near(name))
         return self.get(name)

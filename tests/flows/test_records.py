@@ -166,7 +166,7 @@ async def test_no_way_leads_past_the_person_who_approves(open_client: OpenClient
             assert "active" not in (await manage("history")).splitlines()[0], op
         await manage("rollback", version=1)
         assert "halve" not in await model.tools()
-        assert "halve v4 is active" in run(library, "actions", "approve", "halve").stdout
+        assert "halve v4 is active" in run(library, "actions", "approve", "halve@4").stdout
         while "halve" not in await model.tools():
             pass
         assert "a draft until" in await model.text("define_action", source=second, replaces="halve")

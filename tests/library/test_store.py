@@ -69,6 +69,20 @@ def test_every_change_makes_the_revision_grow(store: FileStore) -> None:
     assert not grown()
 
 
+def test_status_is_given_to_the_version_that_was_meant(store: FileStore, folder: Path) -> None:
+    put(store, write_source("add"), status=Status.DRAFT)
+    put(store, write_source("add", "Second."), 1, status=Status.DRAFT)
+    with pytest.raises(ActionExists, match="at version 2, not 1"):
+        store.set_status("add", Status.ACTIVE, expected_version=1)
+    assert store.set_status("add", Status.ACTIVE, expected_version=2).status is Status.ACTIVE
+    (folder / "add.py").write_text(write_source("add", "Third."))
+    with pytest.raises(ActionExists, match="at version 3, not 2"):
+        store.set_status("add", Status.ACTIVE, expected_version=2)
+    assert store.get("add").status is Status.DRAFT
+    with pytest.raises(ActionNotFound):
+        store.set_status("other", Status.ACTIVE, expected_version=1)
+
+
 def test_calls_are_counted_over_versions(store: FileStore, open_store: OpenStore) -> None:
     put(store, write_source("add"))
     store.record_call("add", 1, principal="ann", ending=Ending.RETURNED, seconds=0.1)
