@@ -6,6 +6,7 @@ Those for a server that runs are in `operate`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +24,7 @@ from dynasaur_mcp.app import App, open_app, open_store
 from dynasaur_mcp.doctor import Finding, examine, is_fit
 from dynasaur_mcp.errors import ActionError, SettingsError
 from dynasaur_mcp.exchange import export, import_
-from dynasaur_mcp.install import config
+from dynasaur_mcp.install import config, setup
 from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.manage import manage_action
@@ -31,7 +32,7 @@ from dynasaur_mcp.operate import files, ps, sessions
 from dynasaur_mcp.records import restore, stale, stats
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.sweep import sweep
-from dynasaur_mcp.tables import show_table
+from dynasaur_mcp.tables import AsJson, show_json, show_table
 from dynasaur_mcp.types import Entry, Status
 
 LOCAL = "local"
@@ -53,6 +54,7 @@ app.add_typer(image, name="image")
 app.add_typer(sessions, name="sessions")
 app.add_typer(files, name="files")
 app.command()(ps)
+app.command()(setup)
 app.command()(stats)
 app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)(config)
 actions.command()(stale)
@@ -119,18 +121,23 @@ def demo(
 
 
 @app.command()
-def doctor(library: Library = None, sandbox: Sandbox = None) -> int:
+def doctor(library: Library = None, sandbox: Sandbox = None, as_json: AsJson = False) -> int:
     """Check everything the server needs, and say what to do about what is missing."""
 
     async def consult() -> list[Finding]:
         findings = []
         async for finding in examine(read_settings(library=library, sandbox=sandbox)):
-            show_finding(finding)
+            if not as_json:
+                show_finding(finding)
             findings.append(finding)
         return findings
 
-    fit = is_fit(anyio.run(consult))
-    typer.echo("The server can work." if fit else "The server cannot work yet: mend each problem.")
+    findings = anyio.run(consult)
+    fit = is_fit(findings)
+    if as_json:
+        show_json([asdict(finding) for finding in findings])
+    else:
+        typer.echo("The server can work." if fit else "The server cannot work yet: mend each problem.")
     return 0 if fit else 1
 
 

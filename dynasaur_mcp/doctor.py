@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TextIO, cast
 
 import anyio
 import anyio.to_thread
 
 from dynasaur_mcp.app import choose_sandbox, open_store
+from dynasaur_mcp.clients import CLIENTS, Client, ClientError, Machine, find_machine, read_entry, server_command
 from dynasaur_mcp.errors import DynasaurError
 from dynasaur_mcp.library.embedding import Embedder
 from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.cgroup import find_place
+from dynasaur_mcp.sandbox.docker import find_engine
 from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.sandbox.session import open_session
 from dynasaur_mcp.settings import Settings
 
 WORKER_SECONDS = 60
 """For one worker to start and answer."""
+SERVER_SECONDS = 60
+"""For a server to start, answer one call, and end."""
 MODEL_SECONDS = 120
 """For the model to load, torch and all."""
 
@@ -53,13 +60,21 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     yield await anyio.to_thread.run_sync(_check_library, settings)
     docker = await _check_sandbox(settings, "docker", needed=settings.sandbox == "docker")
     yield docker
+    if docker.ok:
+        yield await _check_image(settings.image)
     needed = settings.sandbox == "jail" or (settings.sandbox == "auto" and not docker.ok)
     jail = await _check_sandbox(settings, "jail", needed=needed)
     yield jail
     if jail.ok:
         yield await anyio.to_thread.run_sync(_check_groups)
+    if docker.ok or jail.ok:
+        yield await _check_server(settings)
     yield await anyio.to_thread.run_sync(_check_uv)
     yield await anyio.to_thread.run_sync(_check_model, settings.model)
+    machine = find_machine()
+    for client in CLIENTS.values():
+        if client.is_installed(machine):
+            yield await anyio.to_thread.run_sync(_check_client, client, machine)
 
 
 def _check_python() -> Finding:
@@ -119,6 +134,13 @@ async def _ask(sandbox: Sandbox, settings: Settings) -> str:
     return outcome.shown or outcome.error
 
 
+async def _check_image(name: str) -> Finding:
+    """What `docker` ran in; that it is missing is a finding of `docker`."""
+    engine = await find_engine(name)
+    engine.client.close()
+    return Finding("image", False, True, f"{engine.image}, Python {engine.python_version}, {engine.platform}")
+
+
 def _check_groups() -> Finding:
     """Where the kernel cannot hold what jails use, their workers do, as far as they can see it."""
     place = find_place()
@@ -156,3 +178,45 @@ def _check_model(model: str) -> Finding:
         return Finding("model", False, True, f"{model} loads without network")
     advice = "The server downloads it on first use; without network, put it in a folder and name that with --model."
     return Finding("model", False, False, f"{model} is not on this machine: search is by words", advice)
+
+
+async def _check_server(settings: Settings) -> Finding:
+    """One call as a client makes it: a server that it starts, spoken to on stdin and stdout."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="dynasaur-doctor-") as folder, tempfile.TemporaryFile("w+") as log:
+        options = ["--library", str(Path(folder, "library")), "--sandbox", settings.sandbox]
+        try:
+            with anyio.fail_after(SERVER_SECONDS):
+                answer = await _call_server(server_command(*options), cast(TextIO, log))
+        except Exception as error:  # boundary: whatever ended it, the server's own words say why
+            log.seek(0)
+            said = log.read().strip().splitlines() or [repr(error)]
+            return Finding("server", True, False, f"it gave no answer over stdio: {said[-1]}")
+    if "42" not in answer:
+        return Finding("server", True, False, f"it answered {answer!r} to 6 * 7")
+    seconds = time.perf_counter() - started
+    return Finding("server", True, True, f"a call over stdio took {seconds:.1f} s, from its start to its end")
+
+
+async def _call_server(command: Sequence[str], log: TextIO) -> str:
+    import mcp
+
+    server = mcp.StdioServerParameters(command=command[0], args=list(command[1:]), env=dict(os.environ))
+    async with mcp.Client(mcp.stdio_client(server, errlog=log)) as client:
+        answer = await client.call_tool("run_python", {"code": "6 * 7"})
+    return "".join(part.text for part in answer.content if part.type == "text")
+
+
+def _check_client(client: Client, machine: Machine) -> Finding:
+    what, file = client.name, client.file(machine)
+    try:
+        entry = read_entry(client, machine)
+    except ClientError as error:
+        return Finding(what, False, False, str(error))
+    if entry is None:
+        return Finding(what, False, False, f"{client.title} does not know this server", f"dynasaur-mcp setup {what}")
+    command = str(entry.get("command"))
+    if shutil.which(command) is None:
+        found = f"{client.title} starts {command!r}, which is not there"
+        return Finding(what, False, False, found, f"dynasaur-mcp setup {what}")
+    return Finding(what, False, True, f"{client.title} starts {command}, as {file} says")

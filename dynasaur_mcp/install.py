@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated
 
 import typer
 
+from dynasaur_mcp.clients import (
+    CLIENTS,
+    Client,
+    ClientError,
+    find_machine,
+    remove_entry,
+    server_command,
+    show_entry,
+    write_entry,
+)
+from dynasaur_mcp.errors import SettingsError
 from dynasaur_mcp.serve import make_serve_parser
 from dynasaur_mcp.settings import settings_files, trace_settings
 from dynasaur_mcp.tables import show_json, show_table
+
+SERVE = server_command("--starter")
+"""What clients are told to start."""
 
 
 def config(options: Annotated[list[str] | None, typer.Argument(metavar="[OPTIONS]")] = None) -> None:
@@ -32,3 +47,48 @@ def config(options: Annotated[list[str] | None, typer.Argument(metavar="[OPTIONS
     show_table(["setting", "value", "from"], rows)
     for file in settings_files():
         typer.echo(f"{file}: {'read' if file.exists() else 'not there'}", err=True)
+
+
+def setup(
+    names: Annotated[list[str] | None, typer.Argument(metavar=f"[remove] [{'|'.join(CLIENTS)}]…")] = None,
+    print_only: Annotated[bool, typer.Option("--print", help="Only show the entry, and where it goes.")] = False,
+) -> int:
+    """Make this server known to MCP clients: to those named, else to all that are installed. `remove` undoes it.
+
+    The file as it was is kept beside it, as FILE.before-dynasaur.
+    """
+    words = list(names or [])
+    is_removal = words[:1] == ["remove"]
+    machine = find_machine()
+    chosen = [_find_client(name) for name in words[is_removal:]]
+    chosen = chosen or [client for client in CLIENTS.values() if client.is_installed(machine)]
+    if not chosen:
+        raise ClientError(f"No client was found here. Name one of {', '.join(CLIENTS)}, or add it by hand.")
+    rows, failed = [], False
+    for client in chosen:
+        file = client.file(machine)
+        if print_only:
+            typer.echo(f"{client.title}: {file}", err=True)
+            typer.echo(show_entry(client, SERVE), nl=False)
+            continue
+        try:
+            if is_removal:
+                done = "removed" if remove_entry(client, machine) else "was not there"
+            else:
+                done = "added: start it anew" if write_entry(client, machine, SERVE) else "there already"
+        except ClientError as error:
+            failed = True
+            typer.echo(f"dynasaur-mcp: {client.title}: {error}", err=True)
+        else:
+            rows.append((client.title, done, str(file)))
+    if not print_only:
+        show_table(["client", "", "file"], rows)
+    return 1 if failed else 0
+
+
+def _find_client(name: str) -> Client:
+    if name in CLIENTS:
+        return CLIENTS[name]
+    near = difflib.get_close_matches(name, CLIENTS, n=1, cutoff=0.4)
+    hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(CLIENTS)}."
+    raise SettingsError(f"No client named {name!r}. {hint}")

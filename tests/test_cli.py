@@ -1,5 +1,6 @@
 """The command line, each command as a user types it: a process of its own, on real folders and in a real sandbox."""
 
+import json
 import os
 import pty
 import re
@@ -334,6 +335,33 @@ def test_doctor_does_not_call_a_problem_what_the_jail_makes_up_for(jailed: Run, 
     assert ran.returncode == 0
     assert re.search(r"^missing +docker: .*\n +→ ", ran.stdout, re.MULTILINE), ran.stdout
     assert ran.stdout.endswith("The server can work.\n")
+
+
+def test_doctor_makes_a_call_through_a_server_and_reads_clients_files(jailed: Run, tmp_path: Path) -> None:
+    (tmp_path / ".cursor").mkdir()
+    (tmp_path / ".gemini").mkdir()
+    (tmp_path / ".codex").mkdir()
+    (tmp_path / ".codex" / "config.toml").write_text("broken =")
+    (tmp_path / ".cursor" / "mcp.json").write_text('{"mcpServers": {"dynasaur": {"command": "/gone/dynasaur-mcp"}}}')
+    own = {"HOME": str(tmp_path), "CODEX_HOME": "", "DYNASAUR_CACHE": str(tmp_path / "cache")}
+    ran = jailed("doctor", "--json", **own)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = {finding["what"]: finding for finding in json.loads(ran.stdout)}
+    assert found["server"]["ok"]
+    assert "a call over stdio took" in found["server"]["found"]
+    assert found["cursor"]["found"] == "Cursor starts '/gone/dynasaur-mcp', which is not there"
+    assert found["gemini"]["advice"] == "dynasaur-mcp setup gemini"
+    assert "config.toml is no TOML" in found["codex"]["found"]
+    assert "zed" not in found
+    assert not any(found[client]["needed"] for client in ("cursor", "gemini", "codex"))
+    jailed("setup", "gemini", **own)
+    assert re.search(r"^ok +gemini: Gemini CLI starts /", jailed("doctor", **own).stdout, re.MULTILINE)
+
+
+def test_doctor_names_the_image_that_workers_run_in(dynasaur: Run, require: Callable[[str], None]) -> None:
+    require("docker")
+    said = dynasaur("doctor", "--sandbox", "docker").stdout
+    assert re.search(r"^ok +image: dynasaur-mcp-worker:\S+, Python 3\.\d+, ", said, re.MULTILINE), said
 
 
 def test_gc_says_how_many_leftovers_it_removed(dynasaur: Run) -> None:
