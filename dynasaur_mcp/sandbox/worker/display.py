@@ -1,17 +1,16 @@
 """What a value is shown as: text, pictures, a table's beginning; and what is too large for that, as a file.
 
-Libraries are only looked at where user code has imported them.
+Libraries are only looked at where user code has imported them, those of the standard library too: every worker that
+starts waits for what is imported here.
 """
 
 from __future__ import annotations
 
-import base64
+import binascii
 import contextlib
 import io
 import os
-import pathlib
 import sys
-from dataclasses import dataclass, field
 from typing import Any
 
 from dynasaur_mcp.sandbox.worker.workspaces import WORKSPACE
@@ -30,16 +29,18 @@ _TABLES = ("pandas", "polars")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-@dataclass(slots=True)
 class Display:
     """How a value is told of."""
 
-    text: str = ""
-    images: list[dict[str, str]] = field(default_factory=list)
-    links: list[str] = field(default_factory=list)
-    """Files of the workspace that hold the value, relative to it."""
-    notes: list[str] = field(default_factory=list)
-    """What is not shown as it is, one sentence each."""
+    __slots__ = ("images", "links", "notes", "text")
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.images: list[dict[str, str]] = []
+        self.links: list[str] = []
+        """Files of the workspace that hold the value, relative to it."""
+        self.notes: list[str] = []
+        """What is not shown as it is, one sentence each."""
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def display(value: Any) -> Display:
     else:
         text = "" if value is None else repr(value)
         shown.text = text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "…"
-        if isinstance(value, pathlib.PurePath):
+        if (pathlib := sys.modules.get("pathlib")) and isinstance(value, pathlib.PurePath):
             _link(str(value), shown)
     add_figures(shown, value)
     return shown
@@ -106,7 +107,12 @@ def _add_picture(picture: Any, shown: Display) -> None:
         shown.notes.append(
             f"A picture is shown at 1/{smaller} of its size, to have no more than {MAX_IMAGE_BYTES:,} bytes."
         )
-    shown.images.append({"mime_type": "image/png", "base64": base64.b64encode(data).decode()})
+    _add_png(data, shown)
+
+
+def _add_png(data: bytes, shown: Display) -> None:
+    text = binascii.b2a_base64(data, newline=False).decode()
+    shown.images.append({"mime_type": "image/png", "base64": text})
 
 
 def _render(picture: Any) -> tuple[bytes, int]:
@@ -191,7 +197,7 @@ def _show_bytes(value: bytes, shown: Display) -> None:
         return
     _link(path, shown)
     if value.startswith(_PNG) and len(value) <= MAX_IMAGE_BYTES:
-        shown.images.append({"mime_type": "image/png", "base64": base64.b64encode(value).decode()})
+        _add_png(value, shown)
 
 
 def _new_path(stem: str, suffix: str) -> str:

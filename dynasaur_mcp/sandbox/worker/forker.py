@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import select
 import signal
 import socket
@@ -126,9 +125,9 @@ def _take_output(output: list[int]) -> None:
 def _run_job(channel: Channel, message: dict[str, Any], job: Job, in_place: bool) -> None:
     # A session's next step goes on with the session's own numbers.
     if not message.get("keep"):
-        random.seed()
-        if "numpy.random" in sys.modules:
-            sys.modules["numpy.random"].seed()
+        for name in ("random", "numpy.random"):
+            if name in sys.modules:
+                sys.modules[name].seed()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     own = os.getpid()
     try:

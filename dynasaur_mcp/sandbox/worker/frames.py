@@ -6,10 +6,12 @@ import collections
 import os
 import select
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
-from dynasaur_mcp.sandbox.worker.relay import Relay
+
+if TYPE_CHECKING:
+    from dynasaur_mcp.sandbox.worker.relay import Relay
 
 LOOK_SECONDS = 0.25
 """Between two looks at what goes on while no request is there."""

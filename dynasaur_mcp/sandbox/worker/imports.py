@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import linecache
@@ -37,7 +36,9 @@ class ActionsPackage(ModuleType):
         super().__setattr__(name, value)
 
 
-class _Loader(importlib.abc.InspectLoader):
+class _Loader:
+    """As `importlib.abc` has it, whose own import would be a tenth of a worker's start."""
+
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         return ActionsPackage("actions") if spec.name == "actions" else None
 
@@ -52,14 +53,18 @@ class _Loader(importlib.abc.InspectLoader):
         exec(compile(sources[name], file_of(name), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+_loader: Any = _Loader()
+"""typeshed asks for a subclass; importlib does not."""
+
+
+class _Finder:
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname == "actions":
-            return importlib.machinery.ModuleSpec(fullname, _Loader(), is_package=True)
+            return importlib.machinery.ModuleSpec(fullname, _loader, is_package=True)
         if fullname.startswith("actions.") and fullname.removeprefix("actions.") in sources:
-            return importlib.machinery.ModuleSpec(fullname, _Loader(), origin=file_of(fullname[8:]))
+            return importlib.machinery.ModuleSpec(fullname, _loader, origin=file_of(fullname[8:]))
         return None
 
 

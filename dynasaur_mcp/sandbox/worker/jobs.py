@@ -9,14 +9,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynasaur_mcp.sandbox.wire import MAX_FRAME_BYTES, FrameError, FrameReader, encode_frame
 from dynasaur_mcp.sandbox.worker.forker import FORK, FORK_AHEAD, HIDE, SHOW
 from dynasaur_mcp.sandbox.worker.printed import Printed
 from dynasaur_mcp.sandbox.worker.process import Process
-from dynasaur_mcp.sandbox.worker.relay import Relay
 from dynasaur_mcp.sandbox.worker.usage import count_oom_kills
+
+if TYPE_CHECKING:
+    from dynasaur_mcp.sandbox.worker.relay import Relay
 
 FORK_SECONDS = 15.0
 """A process that does not fork within this (its imports included) is given up."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import os
 import sys
 import time
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 MAX_FILES = 50
 _MAX_FILES_LOOKED_AT = 5000
 _FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_CO_COROUTINE = 0x80
+"""Of `inspect`, which a worker's start would wait for."""
 _CLOCK_REALTIME_COARSE = 5
 """Of linux/time.h; Python has no name for it."""
 
@@ -81,7 +82,7 @@ def _execute(tree: ast.Module, filename: str, namespace: dict[str, Any]) -> Any:
 
 def _evaluate(code: CodeType, namespace: dict[str, Any]) -> Any:
     value = eval(code, namespace)
-    if code.co_flags & inspect.CO_COROUTINE:
+    if code.co_flags & _CO_COROUTINE:
         import asyncio
 
         return asyncio.run(value)

@@ -33,7 +33,6 @@ from dynasaur_mcp.sandbox.worker import problems
 from dynasaur_mcp.sandbox.worker.frames import Frames
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
 from dynasaur_mcp.sandbox.worker.processes import Processes
-from dynasaur_mcp.sandbox.worker.relay import Relay
 from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR, count_files, memory_of
 from dynasaur_mcp.sandbox.worker.workspaces import Workspaces
 
@@ -47,6 +46,8 @@ class Supervisor:
         self._limits = limits
         self._frames = Frames(frames_in, frames_out)
         if limits["network"]:
+            from dynasaur_mcp.sandbox.worker.relay import Relay
+
             self._frames.relay = relay = Relay(self._frames.write, limits["open_files"])
             # Before the templates, which everything that connects descends from.
             relay.set_environment(limits["network"])
