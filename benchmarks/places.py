@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from dynasaur_mcp.sandbox.bubblewrap import find_bwrap
 from dynasaur_mcp.sandbox.engine import connect
 from dynasaur_mcp.sandbox.image import image_tag
-from dynasaur_mcp.sandbox.jail import find_bwrap
 from dynasaur_mcp.sandbox.seccomp import profile_text
 from dynasaur_mcp.settings import read_settings
 

@@ -173,7 +173,8 @@ async def _open_docker(settings: Settings, presence: Presence) -> Sandbox:
 
 
 def _open_jail(settings: Settings, presence: Presence) -> Sandbox:
-    from dynasaur_mcp.sandbox.jail import Jail, find_bwrap
+    from dynasaur_mcp.sandbox.bubblewrap import find_bwrap
+    from dynasaur_mcp.sandbox.jail import Jail
     from dynasaur_mcp.sandbox.packages import PackageStore
     from dynasaur_mcp.sandbox.wheels import Target
 

@@ -31,7 +31,7 @@ def why_missing(what: str) -> str:
 
                 anyio.run(find_engine)
             case "jail":
-                from dynasaur_mcp.sandbox.jail import find_bwrap
+                from dynasaur_mcp.sandbox.bubblewrap import find_bwrap
 
                 find_bwrap()
             case "model":

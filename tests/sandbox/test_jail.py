@@ -12,8 +12,8 @@ import anyio.lowlevel
 import pytest
 
 from dynasaur_mcp.errors import SandboxUnavailable
+from dynasaur_mcp.sandbox.bubblewrap import find_bwrap
 from dynasaur_mcp.sandbox.cgroup import Place, children_of, find_place
-from dynasaur_mcp.sandbox.jail import find_bwrap
 from dynasaur_mcp.sandbox.presence import Presence
 
 from .conftest import LIMITS, OpenPool
@@ -158,7 +158,7 @@ async def test_jail_has_a_group_to_itself_while_it_lives(open_sandbox: OpenPool,
 async def test_jail_that_does_not_start_leaves_no_group(
     open_sandbox: OpenPool, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynasaur_mcp.sandbox.jail.find_bwrap", lambda: "/bin/false")
+    monkeypatch.setattr("dynasaur_mcp.sandbox.bubblewrap.find_bwrap", lambda: "/bin/false")
     async with open_sandbox() as pool:
         with pytest.raises(SandboxUnavailable):
             async with pool.session("me"):

@@ -18,7 +18,7 @@ import pytest
 from dynasaur_mcp.errors import RequirementsInvalid, SandboxUnavailable
 from dynasaur_mcp.sandbox import packages, sets
 from dynasaur_mcp.sandbox import wheels as uv_wheels
-from dynasaur_mcp.sandbox.jail import find_bwrap
+from dynasaur_mcp.sandbox.bubblewrap import find_bwrap
 from dynasaur_mcp.sandbox.packages import PackageStore, sweep_folder
 from dynasaur_mcp.sandbox.requirements import explain, explain_refusal, read_requirements
 from dynasaur_mcp.sandbox.resolved import Resolutions, Resolved, forget_resolved

@@ -24,7 +24,8 @@ from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.runs import open_runs
 from dynasaur_mcp.sandbox.base import Sandbox
-from dynasaur_mcp.sandbox.jail import Jail, find_bwrap
+from dynasaur_mcp.sandbox.bubblewrap import find_bwrap
+from dynasaur_mcp.sandbox.jail import Jail
 from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.pool import open_pool
 from dynasaur_mcp.sandbox.presence import Presence
