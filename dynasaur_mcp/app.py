@@ -117,7 +117,7 @@ async def _work_behind(
     await listed.wait()
     # The answer is not yet written: importing what follows would compete with it.
     await anyio.sleep(AFTER_LIST_SECONDS)
-    app.pool.warm_up()
+    app.pool.workers.warm_up()
     app.embedder.start()
     if also:
         try:

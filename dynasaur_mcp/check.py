@@ -33,7 +33,7 @@ async def check_action(action: Action, get: Callable[[str], Entry], pool: Pool) 
     sources = {**used.sources, action.name: action.source}
     try:
         with naming_who_needs(needs, action.name):
-            check = await pool.check(action.name, sources, join_requirements(needs))
+            check = await pool.workers.check(action.name, sources, join_requirements(needs))
     except RequirementsInvalid as error:
         return Check(problems=error.problems)
     if check.problems and action.name in used.sources.keys() | used.missing.keys():

@@ -115,9 +115,9 @@ class Control:
         return {
             "pid": os.getpid(),
             "library": str(self._library),
-            "sandbox": self._pool.sandbox_name,
+            "sandbox": self._pool.workers.sandbox_name,
             "held": [dataclasses.asdict(one) for one in await self._pool.held()],
-            "warm": self._pool.warm_ids(),
+            "warm": self._pool.workers.warm_ids(),
         }
 
 

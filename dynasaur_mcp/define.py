@@ -73,7 +73,7 @@ async def define_action(
         source = await anyio.to_thread.run_sync(extract_function, steps, name or "")
 
     def find_denied(name: str) -> Mapping[str, tuple[str, ...]]:
-        return follow_uses(store.get, [name], pool.limits.network).denied
+        return follow_uses(store.get, [name], pool.workers.limits.network).denied
 
     action = await anyio.to_thread.run_sync(_read, source, name, tags)
     current = _find_current(store, action, replaces)

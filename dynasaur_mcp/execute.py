@@ -34,7 +34,7 @@ async def execute_action(
     name = entry.name
     if entry.status is Status.DISABLED:
         raise ActionDisabled(name)
-    used = follow_uses(store.get, [name], pool.limits.network)
+    used = follow_uses(store.get, [name], pool.workers.limits.network)
     if used.denied:
         raise NetworkDenied(name, used.denied)
     async with pool.session(principal, session or DEFAULT_SESSION, create=session is None) as opened:

@@ -89,7 +89,7 @@ async def compare_alike(action: Action, found: Sequence[Alike], store: Store, po
         comparable = [each for each in found if each.is_likely or _read_types(each.entry.action) == types]
         if comparable:
             with anyio.move_on_after(COMPARE_SECONDS):
-                async with pool.trial() as session:
+                async with pool.workers.trial() as session:
                     for alike in comparable:
                         compared[compared.index(alike)] = await _compare(action, alike, store, session)
     except Exception:  # boundary: user code, and a sandbox that may fail

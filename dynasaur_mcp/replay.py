@@ -127,7 +127,7 @@ async def _repeat_calls(old: Entry, principal: str, get: Get, store: Store, pool
     regressions: list[str] = []
     alike = unsteady = 0
     deadline = time.monotonic() + CALLS_SECONDS
-    async with pool.trial() as before:
+    async with pool.workers.trial() as before:
         after = await before.fork()
         for arguments in recorded:
             if before.is_lost or time.monotonic() > deadline:

@@ -36,7 +36,7 @@ async def run_step(
         SandboxError: nothing could be run.
     """
     imported = await _find_used(code)
-    used = follow_uses(store.get, imported, pool.limits.network)
+    used = follow_uses(store.get, imported, pool.workers.limits.network)
     needs = {**used.needs, "": (*requirements, *read_step(code))}
     async with pool.session(principal, session) as opened:
         session_id = pool.identify(principal, session)

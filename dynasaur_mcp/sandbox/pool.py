@@ -1,36 +1,26 @@
-"""Workers ready to use, and sessions by (principal, name): who holds what, how many, for how long."""
+"""Sessions by (principal, name): who holds what, how many, for how long."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import anyio
-from anyio.abc import TaskGroup
 
-from dynasaur_mcp.errors import SandboxError, SessionExists, SessionNotFound, SessionsFull
-from dynasaur_mcp.sandbox.base import Sandbox
-from dynasaur_mcp.sandbox.outlet import Outlet
-from dynasaur_mcp.sandbox.session import Session, open_session
-from dynasaur_mcp.types import Check, Limits
-
-logger = logging.getLogger(__name__)
+from dynasaur_mcp.errors import SessionExists, SessionNotFound, SessionsFull
+from dynasaur_mcp.sandbox.session import Session
+from dynasaur_mcp.sandbox.workers import ChooseSandbox, Workers
+from dynasaur_mcp.types import Limits
 
 DEFAULT_SESSION = "default"
 _LOOK_SECONDS = 30.0
 """Between two looks for idle sessions."""
 _REMEMBERED_ENDS = 256
 _LOST = "lost its worker"
-STARTS_PER_CPU = 4
-"""Workers that start at once; others wait their turn: all together would keep each other waiting for too long."""
-
-ChooseSandbox = Callable[[], Awaitable[Sandbox]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +48,11 @@ class _Place:
 class Pool:
     """Use `open_pool`."""
 
-    def __init__(
-        self,
-        choose_sandbox: ChooseSandbox,
-        limits: Limits,
-        *,
-        sessions: int,
-        session_idle_seconds: float,
-        warm_workers: int,
-        tasks: TaskGroup,
-    ) -> None:
-        self.limits = limits
-        self._choose_sandbox = choose_sandbox
+    def __init__(self, workers: Workers, *, sessions: int, session_idle_seconds: float) -> None:
+        self.workers = workers
         self._most_sessions = sessions
         self._idle_seconds = session_idle_seconds
-        self._most_warm = warm_workers
-        self._tasks = tasks
-        self._sandbox: Sandbox | None = None
-        self._outlet = Outlet(limits.network) if limits.network else None
-        self._choosing = anyio.Lock()
         self._places: dict[tuple[str, str], _Place] = {}
-        self._warm: list[Session] = []
-        self._checkers: list[Session] = []
-        self._in_batch = False
-        self._starting = 0
-        self._starts = anyio.Semaphore(STARTS_PER_CPU * (os.cpu_count() or 1))
         self._ends: dict[tuple[str, str], str] = {}
         self._ids: dict[tuple[str, str], str] = {}
 
@@ -108,7 +78,7 @@ class Pool:
                 if place.session and place.session.is_lost:
                     await self._give_up(key, place, _LOST)
                 if place.session is None:
-                    self._lend(await self._take(), key, place)
+                    self._lend(await self.workers.take(), key, place)
                 assert place.session
                 async with place.session.link.lock:
                     yield place.session
@@ -180,15 +150,6 @@ class Pool:
             found.append(Held(principal, name, session.worker_id, is_busy, idle, memory))
         return found
 
-    def warm_ids(self) -> list[str]:
-        """Workers that wait for a session."""
-        return [session.worker_id for session in self._warm]
-
-    @property
-    def sandbox_name(self) -> str:
-        """`docker` or `jail`; empty before one was needed."""
-        return self._sandbox.name if self._sandbox else ""
-
     def _lend(self, session: Session, key: tuple[str, str], place: _Place) -> None:
         session.principal, session.name = key
         self.identify(*key)
@@ -224,90 +185,6 @@ class Pool:
     def session_names(self, principal: str) -> list[str]:
         return sorted(name for owner, name in self._places if owner == principal)
 
-    async def check(self, name: str, sources: Mapping[str, str], requirements: tuple[str, ...]) -> Check:
-        """Import and test an action in a worker that has run nothing and is ended after; but see `batch`."""
-        if not self._in_batch:
-            async with self.trial() as session:
-                return await session.check(name, sources, requirements)
-        session = self._checkers.pop() if self._checkers else await self._take()
-        try:
-            check = await session.check(name, sources, requirements)
-        except BaseException:
-            await session.kill()
-            raise
-        if session.is_as_new and not session.is_lost:
-            self._checkers.append(session)
-        else:
-            await session.kill()
-        return check
-
-    @contextlib.asynccontextmanager
-    async def trial(self) -> AsyncIterator[Session]:
-        """A session of nobody, in a worker that has run nothing and is ended after: what it does reaches no host."""
-        session = await self._take()
-        try:
-            yield session
-        finally:
-            await session.kill()
-
-    @contextlib.asynccontextmanager
-    async def batch(self) -> AsyncIterator[None]:
-        """Meanwhile checks share workers, as starting one costs more than most checks.
-
-        Each check is a fork of a process that has run nothing. The worker goes on to the next only if no process lives
-        and no file is left; nothing else can be: the filter allows no kernel objects that outlast their process.
-        """
-        self._in_batch = True
-        try:
-            yield
-        finally:
-            self._in_batch = False
-            with anyio.CancelScope(shield=True):
-                while self._checkers:
-                    await self._checkers.pop().kill()
-
-    def warm_up(self) -> None:
-        """Begin to start the workers to keep ready."""
-        while len(self._warm) + self._starting < self._most_warm:
-            self._starting += 1
-            self._tasks.start_soon(self._add_warm)
-
-    async def _add_warm(self) -> None:
-        try:
-            self._warm.append(await self._start())
-        except SandboxError as error:
-            logger.warning("No worker could be started ahead: %s", error)
-        finally:
-            self._starting -= 1
-
-    async def _take(self) -> Session:
-        while self._warm:
-            session = self._warm.pop()
-            self.warm_up()
-            usable = False
-            try:
-                usable = await session.link.answers()
-            finally:
-                if not usable:
-                    await session.kill()
-            if usable:
-                return session
-        session = await self._start()
-        self.warm_up()
-        return session
-
-    async def _start(self) -> Session:
-        sandbox = await self._sandbox_chosen()
-        async with self._starts:
-            return await open_session(sandbox, self.limits, self._outlet)
-
-    async def _sandbox_chosen(self) -> Sandbox:
-        async with self._choosing:
-            if self._sandbox is None:
-                self._sandbox = await self._choose_sandbox()
-                await self._sandbox.reap()
-            return self._sandbox
-
     async def _close_idle(self) -> None:
         while True:
             await anyio.sleep(min(_LOOK_SECONDS, self._idle_seconds))
@@ -320,14 +197,10 @@ class Pool:
                         await session.close()
 
     async def _close(self) -> None:
-        everyone = [*self._warm, *(place.session for place in self._places.values() if place.session)]
         async with anyio.create_task_group() as tasks:
-            for session in everyone:
-                tasks.start_soon(session.kill)
-        if self._outlet:
-            await self._outlet.aclose()
-        if self._sandbox:
-            await self._sandbox.aclose()
+            for place in self._places.values():
+                if place.session:
+                    tasks.start_soon(place.session.kill)
 
     def _explain_unknown(self, principal: str, name: str) -> str:
         names = ", ".join(map(repr, self.session_names(principal))) or "none yet"
@@ -345,14 +218,8 @@ async def open_pool(
 ) -> AsyncIterator[Pool]:
     """A pool whose sandbox is chosen on first use, and whose workers all end with it."""
     async with anyio.create_task_group() as tasks:
-        pool = Pool(
-            choose_sandbox,
-            limits,
-            sessions=sessions,
-            session_idle_seconds=session_idle_seconds,
-            warm_workers=warm_workers,
-            tasks=tasks,
-        )
+        workers = Workers(choose_sandbox, limits, warm_workers, tasks)
+        pool = Pool(workers, sessions=sessions, session_idle_seconds=session_idle_seconds)
         tasks.start_soon(pool._close_idle)
         try:
             yield pool
@@ -360,3 +227,4 @@ async def open_pool(
             tasks.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
                 await pool._close()
+                await workers.aclose()

@@ -92,7 +92,7 @@ def build_server(
     `on_first_list` is called once, as the first `tools/list` is answered, and must return at once.
     """
     announcer = Announcer()
-    listing = Listing(store, expose, expose_tokens, pool.limits.network)
+    listing = Listing(store, expose, expose_tokens, pool.workers.limits.network)
     handlers = Handlers(
         store=store,
         index=index,
@@ -238,7 +238,7 @@ class Handlers:
         run = self.runs.find(given.run, self.principal_of(ctx))
         if given.cancel:
             run.cancel()
-        seconds = self.pool.limits.grace_seconds * 2 + 3 if given.cancel else given.wait_seconds
+        seconds = self.pool.workers.limits.grace_seconds * 2 + 3 if given.cancel else given.wait_seconds
         await self._report(ctx, run, seconds)
         return self._present(ctx, run)
 

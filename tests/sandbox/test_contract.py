@@ -296,7 +296,7 @@ async def test_check_gives_schemas_and_test_results(open_sandbox: OpenPool) -> N
         + "\ndef test_bad(tmp_path) -> None:\n    assert add(1) == 3\n"
     )
     async with open_sandbox() as pool:
-        check = await pool.check("add", {"add": source}, ())
+        check = await pool.workers.check("add", {"add": source}, ())
         assert check.tests.passed == 2
         assert "assert add(1) == 3" in check.tests.failures[0]
         assert check.schemas is not None
@@ -343,11 +343,11 @@ async def test_checks_of_a_batch_find_nothing_of_each_other(open_sandbox: OpenPo
                 return b""
     '''
     write = "pathlib.Path(folder, 'left').touch() if os.access(folder, os.W_OK) else None"
-    async with open_sandbox() as pool, pool.batch():
+    async with open_sandbox() as pool, pool.workers.batch():
         for act in ("pass", write):
-            left = await pool.check("f", {"f": textwrap.dedent(leaving.format(write=act))}, ())
+            left = await pool.workers.check("f", {"f": textwrap.dedent(leaving.format(write=act))}, ())
             assert left.tests.passed == 1, left
-            seen = await pool.check("g", {"g": textwrap.dedent(looking)}, ())
+            seen = await pool.workers.check("g", {"g": textwrap.dedent(looking)}, ())
             assert seen.tests.failures == ()
             assert seen.tests.passed == 1
 
@@ -355,7 +355,7 @@ async def test_checks_of_a_batch_find_nothing_of_each_other(open_sandbox: OpenPo
 async def test_bound_without_end_is_no_default_in_a_schema(open_sandbox: OpenPool) -> None:
     source = "def f(a: float, most: float = float('inf')) -> float: return min(a, most)"
     async with open_sandbox() as pool:
-        check = await pool.check("f", {"f": source}, ())
+        check = await pool.workers.check("f", {"f": source}, ())
         assert check.schemas is not None
         assert check.schemas.input["required"] == ["a"]
         assert check.schemas.input["properties"] == {"a": {"type": "number"}, "most": {"type": "number"}}
@@ -378,7 +378,7 @@ async def test_bound_without_end_is_no_default_in_a_schema(open_sandbox: OpenPoo
 )
 async def test_check_says_why_an_action_cannot_be_kept(open_sandbox: OpenPool, source: str, words: str) -> None:
     async with open_sandbox(wall_seconds=1) as pool:
-        check = await pool.check("f", {"f": source}, ())
+        check = await pool.workers.check("f", {"f": source}, ())
         assert words in str(check.problems[0]), check
 
 

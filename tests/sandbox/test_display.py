@@ -82,7 +82,7 @@ def table(rows: int) -> pd.DataFrame:
         made = await session.call("table", {"table": table}, packages, {"rows": 100})
         assert made.value.startswith("DataFrame of 100 rows x 1 columns, its beginning:\n\n| n |\n| --- |\n| 0 |")
         assert made.links == ("table_1.csv",)
-        check = await pool.check("draw", {"draw": draw}, packages)
+        check = await pool.workers.check("draw", {"draw": draw}, packages)
         assert check.problems == ()
         assert check.schemas
         assert check.schemas.output["properties"] == {"result": {"type": "string"}}

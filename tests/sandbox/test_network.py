@@ -452,7 +452,7 @@ def fetch() -> str:
     return urllib.request.urlopen("{origin.url}/").read().decode()
 '''
     async with open_sandbox(network=(origin.host,)) as pool:
-        check = await pool.check("fetch", {"fetch": source}, ())
+        check = await pool.workers.check("fetch", {"fetch": source}, ())
         (failed,) = check.tests.failures
         assert "Connection refused" in failed
         assert origin.heads == []
