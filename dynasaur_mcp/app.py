@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -25,6 +26,11 @@ from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.settings import Settings
 from dynasaur_mcp.tell import Changed
 from dynasaur_mcp.types import LibraryChanged
+
+if TYPE_CHECKING:
+    from mcp.server.lowlevel import Server
+
+    from dynasaur_mcp.server.announce import Announcer
 
 logger = logging.getLogger(__name__)
 
@@ -77,41 +83,80 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
                 yield App(settings, presence, store, index, embedder, pool, runs)
 
 
-async def serve_stdio(settings: Settings, also: Callable[[App], Awaitable[None]] | None = None) -> None:
-    """Serve one client on stdin and stdout until it goes; `also` runs beside, after the first list of tools."""
-    from dynasaur_mcp.server import transports
-    from dynasaur_mcp.server.handlers import build_server
+Also = Callable[[App], Awaitable[None]] | None
 
+
+async def serve(settings: Settings, also: Also = None) -> None:
+    """Serve MCP by the transport that the settings name, until its end.
+
+    Args:
+        also: What to do beside, once the first client has its tools.
+
+    Raises:
+        SettingsError: it cannot be served so.
+    """
     logging.basicConfig(
         level=settings.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
-    listed = anyio.Event()
     async with open_app(settings) as app:
-        server, announcer = build_server(
-            store=app.store,
-            index=app.index,
-            pool=app.pool,
-            runs=app.runs,
-            expose=settings.expose,
-            expose_tokens=settings.expose_tokens,
-            output_characters=settings.output_characters,
-            require_approval=settings.require_approval,
-            on_first_list=listed.set,
-        )
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_work_behind, app, listed, announcer.publish, also)
-            tasks.start_soon(_answer_commands, app, listed)
-            gc.freeze()
-            gc.enable()
-            await transports.serve_stdio(server)
-            tasks.cancel_scope.cancel()
+        await (_serve_stdio if settings.transport == "stdio" else _serve_http)(app, also)
+
+
+async def _serve_stdio(app: App, also: Also) -> None:
+    from dynasaur_mcp.server import transports
+
+    listed = anyio.Event()
+    server, announcer = _build_server(app, on_first_list=listed.set)
+    async with _work_beside(app, listed, announcer, also):
+        await transports.serve_stdio(server)
+
+
+async def _serve_http(app: App, also: Also) -> None:
+    from dynasaur_mcp.reach import read_front, read_tokens, warn
+    from dynasaur_mcp.server import auth, door, web
+
+    front, tokens = read_front(app.settings), read_tokens(app.settings)
+    warn(app.settings)
+    server, announcer = _build_server(app, principal_of=auth.principal_of)
+    at_once = anyio.Event()
+    at_once.set()
+    async with _work_beside(app, at_once, announcer, also):
+        await web.serve_http(server, auth.GivenTokens(tokens), front, door.Turns(512), lambda: app.store.revision >= 0)
+
+
+def _build_server(app: App, **options: Any) -> tuple[Server[Any], Announcer]:
+    from dynasaur_mcp.server.handlers import build_server
+
+    settings = app.settings
+    return build_server(
+        store=app.store,
+        index=app.index,
+        pool=app.pool,
+        runs=app.runs,
+        expose=settings.expose,
+        expose_tokens=settings.expose_tokens,
+        output_characters=settings.output_characters,
+        require_approval=settings.require_approval,
+        **options,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _work_beside(app: App, listed: anyio.Event, announcer: Announcer, also: Also) -> AsyncIterator[None]:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_work_behind, app, listed, announcer.publish, also)
+        tasks.start_soon(_answer_commands, app, listed)
+        gc.freeze()
+        gc.enable()
+        yield
+        tasks.cancel_scope.cancel()
 
 
 async def _work_behind(
     app: App,
     listed: anyio.Event,
     publish: Changed,
-    also: Callable[[App], Awaitable[None]] | None,
+    also: Also,
 ) -> None:
     """What can wait until the first client has its tools: a warm worker, the model, the folder."""
     await listed.wait()

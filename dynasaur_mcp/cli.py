@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[:1] == ["serve"] or (not given and not sys.stdin.isatty()):
             # Importing makes very many objects and no garbage: looking for some takes a tenth of the time to the first
-            # answer. `serve_stdio` turns it on again.
+            # answer. `app.serve` turns it on again.
             gc.disable()
             from dynasaur_mcp.serve import serve
 

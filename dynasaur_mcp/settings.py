@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from dynasaur_mcp.errors import SettingsError
 from dynasaur_mcp.hosts import read_host
@@ -25,6 +35,7 @@ FILE = "dynasaur.toml"
 PREFIX = "DYNASAUR_"
 _NOT_OURS = ("DYNASAUR_TESTS_", "DYNASAUR_PEERS_")
 """Variables of the tests and the benchmarks: no settings, and no mistakes."""
+TOKEN_RULE = "a token has at least 16 characters, all of ASCII, none a space"
 _PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
@@ -82,6 +93,29 @@ class Settings(BaseModel):
         description="sentence-transformers model for search, by name or folder.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="warning", description="Log on stderr.")
+    transport: Literal["stdio", "http"] = Field(
+        default="stdio", description="stdio: one client on stdin and stdout. http: many, over the network."
+    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0: any that is free.")
+    token: SecretStr = Field(
+        default=SecretStr(""),
+        description="Bearer token that clients send. No option, so that `ps` never shows it. Without any, one is made.",
+    )
+    token_file: Path | None = Field(
+        default=None, description="File with the token; or with lines `NAME TOKEN`, for principals of their own."
+    )
+    allowed_hosts: str = Field(
+        default="",
+        description="Names that clients call it by, as `mcp.example.com`, besides those of loopback.",
+    )
+    allowed_origins: str = Field(
+        default="", description="Origins of web pages that may call it, as `https://app.example.com`; others may not."
+    )
+    tls_certificate: Path | None = Field(default=None, description="PEM file with the certificate chain, for HTTPS.")
+    tls_key: Path | None = Field(default=None, description="PEM file with its key, where that is another file.")
+    behind_proxy: bool = Field(default=False, description="A proxy in front does TLS: no warning without.")
+    drain_seconds: float = Field(default=30.0, ge=0, description="For calls in flight to end after SIGTERM, over HTTP.")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -103,6 +137,21 @@ class Settings(BaseModel):
     @property
     def network_hosts(self) -> tuple[str, ...]:
         return () if self.network == "none" else tuple(self.network.removeprefix("allow:").split(","))
+
+    @field_validator("token")
+    @classmethod
+    def _is_token(cls, token: SecretStr) -> SecretStr:
+        if token.get_secret_value() and not is_token(token.get_secret_value()):
+            raise ValueError(TOKEN_RULE)
+        return token
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Settings:
+        if self.token.get_secret_value() and self.token_file:
+            raise ValueError("token and token_file exclude each other")
+        if self.tls_key and not self.tls_certificate:
+            raise ValueError("tls_key counts only with tls_certificate")
+        return self
 
     @field_validator("packages_allowed")
     @classmethod
@@ -155,12 +204,12 @@ def trace_settings(**flags: Any) -> tuple[Settings, dict[str, str]]:
     try:
         return Settings(**given), origins
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{name}: {one['msg']}{_show_input(name, one['input'])} (from {origins.get(name, 'its default')})"
-            for one in error.errors()
-            for name in [".".join(map(str, one["loc"]))]
-        )
+        wrong = "; ".join(_explain(one, origins) for one in error.errors())
         raise SettingsError(f"Wrong setting: {wrong}") from None
+
+
+def is_token(text: str) -> bool:
+    return re.fullmatch(r"[!-~]{16,}", text) is not None
 
 
 def settings_files() -> list[Path]:
@@ -219,6 +268,13 @@ def _refuse_unknown(values: Iterable[str], place: str, spell: Callable[[str], st
             told.append(f"{spell(name)!r} in {place} is no setting. {hint}")
     if told:
         raise SettingsError(" ".join(told))
+
+
+def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
+    name = ".".join(map(str, error["loc"]))
+    if not name:  # its input would be all of them, secrets too
+        return error["msg"]
+    return f"{name}: {error['msg']}{_show_input(name, error['input'])} (from {origins.get(name, 'its default')})"
 
 
 def _show_input(name: str, value: object) -> str:

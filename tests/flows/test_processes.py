@@ -188,6 +188,7 @@ app._work_behind = nothing
 os._exit = lambda status: None
 main(["serve"])
 heavy = {"docker", "griffe", "sentence_transformers", "torch", "numpy", "typer", "rich", "dynasaur_mcp.sandbox.jail"}
+heavy |= {"jwt", "prometheus_client", "dynasaur_mcp.reach", "dynasaur_mcp.server.web", "dynasaur_mcp.server.door"}
 print(sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
     messages = [

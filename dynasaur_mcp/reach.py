@@ -1,0 +1,101 @@
+"""How a server is reached over the network, read from the settings: its names, and who may speak to it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+import sys
+
+from dynasaur_mcp.errors import SettingsError
+from dynasaur_mcp.server.web import Front
+from dynasaur_mcp.settings import TOKEN_RULE, Settings, is_token
+
+LOCAL = "local"
+"""The principal of whoever holds a token without a name: the local user, as on stdio."""
+RESERVED = frozenset({"file", "starter"})
+"""Authors that are no principals."""
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+def read_front(settings: Settings) -> Front:
+    own = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return Front(
+        host=settings.host,
+        port=settings.port,
+        # No browser sends the name of "any address", and nobody else should be told that it is one of ours.
+        hosts=(*_LOOPBACK, *([] if is_any(settings.host) else [own]), *split(settings.allowed_hosts)),
+        origins=split(settings.allowed_origins),
+        certificate=settings.tls_certificate,
+        key=settings.tls_key,
+        drain_seconds=settings.drain_seconds,
+    )
+
+
+def read_tokens(settings: Settings) -> dict[str, str]:
+    """By principal. Where none is given, one is made, and printed: it is nowhere else.
+
+    Raises:
+        SettingsError: the file cannot be read, or what it holds are no tokens.
+    """
+    if token := settings.token.get_secret_value():
+        return {LOCAL: token}
+    if settings.token_file:
+        try:
+            lines = settings.token_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"The token_file cannot be read: {error}") from None
+        return read_token_lines([line.split() for line in lines if line.strip() and not line.startswith("#")])
+    token = secrets.token_urlsafe(32)
+    _say(f"clients have to send this token (DYNASAUR_TOKEN or --token-file gives another): {token}")
+    return {LOCAL: token}
+
+
+def read_token_lines(lines: list[list[str]]) -> dict[str, str]:
+    """
+    Args:
+        lines: Their words.
+    """
+    if len(lines) == 1 and len(lines[0]) == 1:
+        lines = [[LOCAL, *lines[0]]]
+    tokens: dict[str, str] = {}
+    for number, words in enumerate(lines, 1):
+        if len(words) != 2 or not _PRINCIPAL.fullmatch(words[0]) or words[0] in RESERVED or not is_token(words[1]):
+            raise SettingsError(f"Entry {number} of the token_file is not `NAME TOKEN`; {TOKEN_RULE}.")
+        tokens[words[0]] = words[1]
+    if len(set(tokens.values())) < len(lines) or not lines:
+        raise SettingsError("The token_file needs at least one token, and each name and each token once.")
+    return tokens
+
+
+def warn(settings: Settings) -> None:
+    """On stderr, where what is sent could be read on its way."""
+    if not (is_loopback(settings.host) or settings.tls_certificate or settings.behind_proxy):
+        _say(
+            f"WARNING: {settings.host} can be reached from other machines, and nothing is encrypted: tokens and code "
+            "can be read on their way. Give --tls-certificate, or --behind-proxy where a proxy in front encrypts."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_any(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return host == ""
+
+
+def split(names: str) -> tuple[str, ...]:
+    return tuple(name.strip().rstrip("/").lower() for name in names.split(",") if name.strip())
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"dynasaur-mcp: {text}\n")
+    sys.stderr.flush()

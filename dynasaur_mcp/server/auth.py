@@ -1,0 +1,42 @@
+"""Who may speak to the server over the network, and whom they act for."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+
+from mcp.server.auth.provider import AccessToken, TokenVerifier
+
+from dynasaur_mcp.server.announce import Context
+from dynasaur_mcp.server.scopes import ALL_SCOPES
+
+
+class GivenTokens(TokenVerifier):
+    """Tokens that the operator has given, each with its principal. They may do everything."""
+
+    def __init__(self, tokens: Mapping[str, str]) -> None:
+        """
+        Args:
+            tokens: By principal.
+        """
+        self._tokens = {principal: token.encode() for principal, token in tokens.items()}
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        given = token.encode()
+        # All are compared, each in constant time: how long it takes says nothing of any.
+        matching = [principal for principal, own in self._tokens.items() if hmac.compare_digest(own, given)]
+        if not matching:
+            return None
+        # Without the token itself: what is kept of a request may come to be logged.
+        return AccessToken(token="", client_id=matching[0], subject=matching[0], scopes=sorted(ALL_SCOPES))
+
+
+def principal_of(ctx: Context) -> str:
+    """Whom a request over HTTP acts for."""
+    assert ctx.request is not None
+    return principal_of_token(ctx.request.user.access_token)
+
+
+def principal_of_token(token: AccessToken) -> str:
+    assert token.subject
+    return token.subject

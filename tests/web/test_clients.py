@@ -1,0 +1,202 @@
+"""What every client can do over HTTP, whichever way it speaks."""
+
+from __future__ import annotations
+
+import json
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+import trustme
+from mcp_types import ToolListChangedNotification
+
+from tests.flows.conftest import text_of
+
+from .conftest import ERAS, StartServer, WebServer
+
+pytestmark = pytest.mark.anyio
+
+DOUBLE = '''\
+def double(number: int) -> int:
+    """Double a number.
+
+    >>> double(2)
+    4
+    """
+    return 2 * number
+'''
+IMAGE = "class P:\n    def _repr_png_(self): return b'\\x89PNG fake'\nP()"
+SLOW = "import time\nprint('began', flush=True)\ntime.sleep({})\n'slept'"
+
+
+@pytest.fixture(autouse=True)
+def _jail(require: Callable[[str], None]) -> None:
+    require("jail")
+
+
+@asynccontextmanager
+async def following(server: WebServer, era: str) -> AsyncIterator[Callable[[], Any]]:
+    """A client that does nothing but hear of changes; waits for one."""
+    heard = anyio.Event()
+
+    async def hear(message: Any) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            heard.set()
+
+    async with server.connect(era, hear=hear) as model:
+        await model.tools()
+        if era != "2026-07-28":
+            yield heard.wait
+            return
+        async with model.client.listen(tools_list_changed=True) as subscription:
+            yield subscription.__anext__
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_client_over_http_defines_is_told_calls_and_keeps_state(serve_http: StartServer, era: str) -> None:
+    async with serve_http() as server, following(server, era) as change, server.connect(era) as model:
+        assert "now a tool" in await model.text("define_action", source=DOUBLE)
+        with anyio.fail_after(10):
+            await change()
+        assert "double" in await model.tools()
+        assert (await model.call("double", number=4)).structured_content == {"result": 8}
+        await model.text("run_python", code="kept = 41")
+        assert "42" in await model.text("run_python", code="kept + 1")
+        assert "ZeroDivisionError" in await model.error("run_python", code="1 / 0")
+        pictured = await model.call("run_python", code=IMAGE)
+        assert [part.type for part in pictured.content] == ["text", "image"]
+
+        with anyio.CancelScope() as scope:
+
+            async def cancel(*_: object) -> None:
+                scope.cancel()
+
+            await model.client.call_tool(
+                "run_python", {"code": "kept = 0\n" + SLOW.format(25)}, progress_callback=cancel
+            )
+        assert scope.cancelled_caught
+        with anyio.fail_after(15):
+            assert "41" in await model.text("run_python", code="kept")
+        async with server.connect(era) as other:
+            assert "41" in await other.text("run_python", code="kept")
+
+
+def rpc(number: int, method: str, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+
+
+def call(number: int, tool: str, **arguments: Any) -> dict[str, Any]:
+    return rpc(number, "tools/call", name=tool, arguments=arguments)
+
+
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+INITIALIZE = rpc(
+    1, "initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo={"name": "raw", "version": "1"}
+)
+
+
+async def shake_hands(http: httpx2.AsyncClient) -> dict[str, str]:
+    """The headers of a session of the handshake era."""
+    answer = await http.post("/mcp", json=INITIALIZE, headers=ACCEPT)
+    headers = ACCEPT | {"Mcp-Session-Id": answer.headers["mcp-session-id"], "MCP-Protocol-Version": "2025-11-25"}
+    initialized = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    assert (await http.post("/mcp", json=initialized, headers=headers)).status_code == 202
+    return headers
+
+
+async def events_of(response: httpx2.Response) -> AsyncIterator[tuple[str, str]]:
+    """Id and data of each."""
+    event: dict[str, str] = {}
+    async for line in response.aiter_lines():
+        name, _, value = line.partition(": ")
+        if line:
+            event[name.rstrip(":")] = value
+        elif event:
+            if "data" in event:
+                yield event.get("id", ""), event["data"]
+            event = {}
+
+
+@pytest.mark.parametrize("seconds", [0, 2])
+async def test_answer_of_a_stream_that_broke_is_read_on_another(serve_http: StartServer, seconds: int) -> None:
+    async with serve_http() as server, server.http() as http, server.http() as other:
+        headers, foreign = await shake_hands(http), await shake_hands(other)
+        await http.post("/mcp", json=call(2, "run_python", code="1"), headers=headers)
+        asked = call(3, "run_python", code=SLOW.format(seconds))
+        async with http.stream("POST", "/mcp", json=asked, headers=headers) as stream:
+            last_event, _ = await anext(events_of(stream))
+        resumed = {"Last-Event-ID": last_event}
+        with anyio.fail_after(20):
+            async with http.stream("GET", "/mcp", headers=headers | resumed) as stream:
+                answers = [json.loads(data) async for _, data in events_of(stream) if data]
+        assert [answer["id"] for answer in answers] == [3]
+        assert "slept" in answers[0]["result"]["content"][0]["text"]
+        with anyio.fail_after(20):
+            async with other.stream("GET", "/mcp", headers=foreign | resumed) as stream:
+                assert [data async for _, data in events_of(stream)] == []
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_stopping_server_lets_a_call_end_and_takes_no_other(serve_http: StartServer, era: str) -> None:
+    async with serve_http() as server, server.connect(era) as model, server.http() as http:
+        await model.text("run_python", code="1")
+        assert (await http.get("/readyz")).status_code == 200
+        answers: list[str] = []
+        async with anyio.create_task_group() as tasks:
+            began = anyio.Event()
+
+            async def note(*_: object) -> None:
+                began.set()
+
+            async def work() -> None:
+                result = await model.client.call_tool("run_python", {"code": SLOW.format(3)}, progress_callback=note)
+                answers.append(text_of(result))  # type: ignore[arg-type]
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(work)
+            await began.wait()
+            server.process.send_signal(signal.SIGTERM)
+            with anyio.fail_after(2):
+                while (await http.get("/readyz")).status_code == 200:
+                    await anyio.sleep(0.01)
+            refused = await http.post("/mcp", json=INITIALIZE, headers=ACCEPT)
+            assert refused.status_code == 503
+            assert int(refused.headers["retry-after"]) > 0
+            assert (await http.get("/healthz")).status_code == 200
+            with anyio.fail_after(20):
+                await anyio.sleep_forever()
+        assert "slept" in answers[0]
+        assert server.process.wait(timeout=15) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+async def test_second_signal_ends_the_server_at_once(serve_http: StartServer) -> None:
+    async with serve_http() as server, server.http() as http:
+        headers = await shake_hands(http)
+        asked = call(2, "run_python", code=SLOW.format(25))
+        async with http.stream("POST", "/mcp", json=asked, headers=headers) as stream:
+            await anext(events_of(stream))
+            server.process.send_signal(signal.SIGTERM)
+            with anyio.fail_after(5):
+                while (await http.get("/readyz")).status_code == 200:
+                    await anyio.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(timeout=15) == 0
+
+
+async def test_server_with_a_certificate_speaks_tls(serve_http: StartServer, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    own = authority.issue_cert("localhost", "127.0.0.1")
+    own.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    async with serve_http(tls_certificate=tmp_path / "both.pem") as server:
+        assert server.url.startswith("https://")
+        server.verify = ssl.create_default_context()
+        authority.configure_trust(server.verify)
+        async with server.connect("2026-07-28") as model:
+            assert "2" in await model.text("run_python", code="1 + 1")
