@@ -24,7 +24,7 @@ from dynasaur_mcp.app import App, open_app, open_store
 from dynasaur_mcp.doctor import Finding, examine, is_fit
 from dynasaur_mcp.errors import ActionError, SettingsError
 from dynasaur_mcp.exchange import export, import_
-from dynasaur_mcp.install import config, setup
+from dynasaur_mcp.install import bundle, config, setup
 from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.manage import manage_action
@@ -55,6 +55,7 @@ app.add_typer(sessions, name="sessions")
 app.add_typer(files, name="files")
 app.command()(ps)
 app.command()(setup)
+app.command()(bundle)
 app.command()(stats)
 app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)(config)
 actions.command()(stale)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dynasaur_mcp import __version__
 from dynasaur_mcp.clients import (
     CLIENTS,
     Client,
@@ -92,3 +94,15 @@ def _find_client(name: str) -> Client:
     near = difflib.get_close_matches(name, CLIENTS, n=1, cutoff=0.4)
     hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(CLIENTS)}."
     raise SettingsError(f"No client named {name!r}. {hint}")
+
+
+def bundle(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="What to write.")] = Path(
+        f"dynasaur-mcp-{__version__}.mcpb"
+    ),
+) -> None:
+    """Write this installation as an MCP bundle, which desktop clients install by a click."""
+    from dynasaur_mcp.bundle import write_bundle
+
+    write_bundle(file)
+    typer.echo(f"{file}\t{file.stat().st_size:,} bytes")

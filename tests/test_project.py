@@ -7,13 +7,16 @@ import re
 import shlex
 import subprocess
 import sys
+import venv
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 
+from dynasaur_mcp import __version__
 from dynasaur_mcp.commands import app
 from dynasaur_mcp.errors import SettingsError
 from dynasaur_mcp.library.reading import read_action
@@ -140,6 +143,27 @@ def test_readme_names_no_file_that_is_not_there() -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_registry_entry_is_what_the_registry_takes() -> None:
+    """By its JSON schema of 2025-12-11, and by what it checks on publishing."""
+    entry = json.loads((ROOT / "server.json").read_text(encoding="utf-8"))
+    assert re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", entry["name"])
+    assert f"mcp-name: {entry['name']}" in README
+    assert 1 <= len(entry["description"]) <= 100
+    (package,) = entry["packages"]
+    assert entry["version"] == package["version"] == __version__
+    assert (package["registryType"], package["identifier"], package["transport"]) == (
+        "pypi",
+        PROGRAM,
+        {"type": "stdio"},
+    )
+    words = [argument["value"] for argument in package["packageArguments"] if argument["type"] == "positional"]
+    assert parse_command(shlex.join([PROGRAM, *words])) == "serve"
+    for variable in package["environmentVariables"]:
+        setting = Settings.model_fields[variable["name"].removeprefix("DYNASAUR_").lower()]
+        assert variable["description"] == setting.description
+        assert variable.get("choices", []) == list(get_args(setting.annotation))
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as pip builds it, unpacked."""
@@ -151,6 +175,35 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(file) as archive:
         archive.extractall(folder / "unpacked")
     return folder / "unpacked"
+
+
+def test_wheel_alone_serves_a_call(wheel: Path, tmp_path: Path, require: Callable[[str], None]) -> None:
+    """In an environment of its own, where the wheel is installed and what it needs is seen; no source tree is near."""
+    require("jail")
+    venv.create(tmp_path / "venv", symlinks=True)
+    python, program = tmp_path / "venv/bin/python", tmp_path / "venv/bin/dynasaur-mcp"
+    (file,) = wheel.parent.glob("*.whl")
+    pip = run(sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(file))
+    assert pip.returncode == 0, pip.stdout + pip.stderr
+    (site,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+    (site / "needed.pth").write_text(
+        "".join(f"{path}\n" for path in map(Path, sys.path) if path.name == "site-packages")
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    own = {
+        "HOME": str(tmp_path),
+        "DYNASAUR_LIBRARY": str(tmp_path / "library"),
+        "DYNASAUR_CACHE": str(tmp_path / "cache"),
+    }
+    ran = run(str(program), "doctor", "--json", "--sandbox", "jail", cwd=tmp_path, env=environment | own)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = {finding["what"]: finding["found"] for finding in json.loads(ran.stdout)}
+    assert "a call over stdio took" in found["server"]
+    assert str(python) in found["python"]
+    where = run(
+        str(python), "-P", "-c", "import dynasaur_mcp; print(dynasaur_mcp.__file__)", cwd=tmp_path, env=environment
+    )
+    assert Path(where.stdout.strip()).is_relative_to(site)
 
 
 def names_in(folder: Path) -> set[str]:
