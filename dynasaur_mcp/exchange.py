@@ -58,7 +58,7 @@ def import_(
             typer.echo("\t".join((one.file, one.how, " ".join(one.note.split()))))
 
     origin = find_origin(what)
-    total = len(only or [*origin.functions, *origin.actions])
+    total = len(only or [*origin.functions, *origin.actions, *origin.unread])
 
     async def work() -> None:
         async with open_app(read_settings(library=library, sandbox=sandbox)) as app:

@@ -58,6 +58,8 @@ async def import_functions(
     there = {*files, *(each.name for each in functions)}
     if unknown := [name for name in names if name not in there]:
         raise ActionError(f"There is no public function {', '.join(map(repr, unknown))} at the top level.")
+    for path, why in ({} if names else origin.unread).items():
+        report(Added(path, "skipped", why))
     async with app.pool.workers.batch():
         await _add_files(files, app, replaces, author, report)
         by_name: dict[str, list[Reference]] = {}

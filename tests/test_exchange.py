@@ -197,7 +197,7 @@ def test_a_huge_archive_is_refused(dynasaur: Run, tmp_path: Path) -> None:
     assert_one_line(dynasaur("actions", "import", str(archive)), 1, "neither Python nor a zip")
 
 
-def test_what_is_no_python_is_passed_over(jailed: Run, tmp_path: Path) -> None:
+def test_what_is_no_python_is_skipped_and_says_why(jailed: Run, tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     folder.mkdir()
     (folder / "binary.py").write_bytes(bytes(range(256)))
@@ -206,7 +206,19 @@ def test_what_is_no_python_is_passed_over(jailed: Run, tmp_path: Path) -> None:
     (folder / "large.py").write_text("#" * 2_000_000)
     (folder / "loop.py").symlink_to(folder / "loop.py")
     write(folder, add=ADD)
-    assert rows(jailed("actions", "import", str(folder))) == {"add": ("kept", "v1, 1/1 tests, active")}
+    ran = jailed("actions", "import", str(folder))
+    told = dict(line.split("\t", 1) for line in ran.stdout.splitlines())
+    python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+    assert told == {
+        "binary.py": "skipped\tit is not UTF-8.",
+        "broken.py": f"skipped\tline 1: does not parse with {python}: invalid syntax in `def f(:`. Correct the syntax.",
+        "large.py": "skipped\tit has more than 1 MB.",
+        "add": "kept\tv1, 1/1 tests, active",
+    }
+    (file,) = write(tmp_path, broken="def f(:\n")
+    ran = jailed("actions", "import", file)
+    assert (ran.returncode, ran.stderr.split(",")[0]) == (1, "1 skipped")
+    assert list(rows(jailed("actions", "import", str(folder), "--only", "add"))) == ["add"]
 
 
 def test_what_is_not_there_is_said(dynasaur: Run, tmp_path: Path) -> None:

@@ -11,14 +11,15 @@ import stat
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from dynasaur_mcp.errors import ActionError, ActionInvalid
 from dynasaur_mcp.library.folder import INIT_MARK
 from dynasaur_mcp.library.modules import Modules, Reference
-from dynasaur_mcp.library.reading import parsing, read_action
+from dynasaur_mcp.library.reading import parse_source, read_action
 from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES, Function
+from dynasaur_mcp.library.symbols import parse
 
 MAX_FILES = 20_000
 MAX_ARCHIVE_BYTES = 100_000_000
@@ -38,6 +39,8 @@ class Origin:
     """Public ones, in the order of their files."""
     actions: Mapping[str, str]
     """Files that are actions already, to be kept as they are: name -> source."""
+    unread: Mapping[str, str]
+    """Files that are no Python here: path -> why."""
     requirement: str | None = None
     """What provides its modules, as `boltons>=25.0.0`; empty for Python's own; None: nothing that can be installed."""
 
@@ -138,7 +141,7 @@ def _read_installed(name: str) -> Origin:
     files = _list_folder(place.parent) if is_package else {PurePosixPath(place.name): place.read_bytes}
     origin = _read_files(files, below=name)
     requirement = find_requirement(top)
-    return Origin(origin.modules, origin.functions, {}, requirement if requirement or is_of_python(top) else None)
+    return replace(origin, actions={}, requirement=requirement if requirement or is_of_python(top) else None)
 
 
 def is_of_python(module: str) -> bool:
@@ -165,18 +168,22 @@ def _read_files(files: Files, *, only: PurePosixPath | None = None, below: str =
     modules = Modules(texts, packages)
     functions: list[Reference] = []
     actions: dict[str, str] = {}
+    unread: dict[str, str] = {}
     for name, path in names.items():
         if only not in (None, path) or not (f"{name}.".startswith(f"{below}.") or not below):
             continue
         text = texts[name]()
+        tree = parse(text)
         in_library = path.parent in libraries and not path.name.startswith("_")
-        if in_library or (path.parent / "__init__.py" not in files and _is_action(text, path.stem)):
+        if tree is None or not text:
+            unread |= {str(path): why for why in _explain_unread(files[path]())}
+        elif in_library or (path.parent / "__init__.py" not in files and _is_action(text, path.stem)):
             actions[path.stem] = text
         elif not path.name.startswith("test_") and path.name not in ("setup.py", "conftest.py"):
-            functions += [Reference(name, function) for function in find_public(text)]
+            functions += [Reference(name, function) for function in find_public(tree)]
     if below and not any(f"{name}.".startswith(f"{below}.") for name in names):
         raise ActionError(f"There is no module {below!r} with Python source.")
-    return Origin(modules, tuple(functions), actions)
+    return Origin(modules, tuple(functions), actions, unread)
 
 
 def _decode(read: Callable[[], bytes]) -> str:
@@ -186,6 +193,19 @@ def _decode(read: Callable[[], bytes]) -> str:
         return data.decode("utf-8-sig") if len(data) <= MAX_SOURCE_BYTES else ""
     except UnicodeDecodeError:
         return ""
+
+
+def _explain_unread(data: bytes) -> Iterator[str]:
+    """Why a file is no Python here, if so."""
+    if len(data) > MAX_SOURCE_BYTES:
+        yield f"it has more than {MAX_SOURCE_BYTES // 1_000_000} MB."
+        return
+    try:
+        parse_source(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        yield "it is not UTF-8."
+    except ActionInvalid as error:
+        yield from map(str, error.problems)
 
 
 def _name_modules(paths: Iterable[PurePosixPath]) -> tuple[dict[str, PurePosixPath], frozenset[str]]:
@@ -215,13 +235,8 @@ def _is_action(text: str, name: str) -> bool:
         return False
 
 
-def find_public(text: str) -> list[str]:
+def find_public(tree: ast.Module) -> list[str]:
     """Functions that a module offers: those in `__all__`, if it has one, else those without a leading `_`."""
-    try:
-        with parsing():
-            tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
     offered: set[str] | None = None
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):

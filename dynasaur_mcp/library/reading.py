@@ -8,6 +8,7 @@ import doctest
 import hashlib
 import inspect
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -133,7 +134,9 @@ def parse_source(source: str) -> ast.Module:
         problem = _nested_too_deep(None)
     except SyntaxError as error:
         text = f" in `{error.text.strip()[:80]}`" if error.text and error.text.strip() else ""
-        problem = Problem(f"does not parse: {error.msg}{text}. Correct the syntax.", error.lineno)
+        # Code in a newer Python's syntax is right elsewhere.
+        python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+        problem = Problem(f"does not parse with {python}: {error.msg}{text}. Correct the syntax.", error.lineno)
     except (ValueError, OverflowError) as error:
         problem = Problem(f"does not parse: {error}. Correct it.")
     else:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library.closure import extract_from, extract_function
 from dynasaur_mcp.library.modules import Modules, Reference
+from dynasaur_mcp.library.reading import read_action
 
 
 def extract(*steps: str) -> str:
@@ -130,6 +132,34 @@ def test_what_it_was_decorated_with_sees_what_came_later() -> None:
 )
 def test_what_a_function_of_a_file_needs_is_found(text: str, returned: object) -> None:
     assert call(extract_file(text)) == returned
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="newer syntax: refused by its line where Python is older")
+@pytest.mark.parametrize(
+    ("text", "returned"),
+    [
+        ("class P: pass\nN = P\ntype T = list[N]\ndef f(t: T = ()) -> T: return T.__value__.__args__[0] is P", True),
+        ("type T = list[P]\nclass P: pass\ndef f(t: T = ()) -> T: return T.__value__.__args__[0] is P", True),
+        (
+            "class P: pass\ntype T[X: P] = list[X]\ndef f(t: 'T[P]' = ()): return T.__type_params__[0].__bound__ is P",
+            True,
+        ),
+        ("class P: pass\ndef f[X: P](x: X = None) -> X: return f.__type_params__[0].__bound__ is P", True),
+        ("N = 3\nclass G[X]:\n    n = N\n    def g(self, x: X = None) -> X: return N\ndef f(): return G[int]().g()", 3),
+    ],
+)
+def test_type_aliases_and_parameters_come_along_with_what_they_name(text: str, returned: object) -> None:
+    for source in (extract_file(f"unused = 1\n{text}"), extract(f"unused = 1\n{text}")):
+        assert call(source) == returned
+        assert "unused" not in source
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python can read it")
+def test_newer_syntax_than_pythons_own_is_named_with_its_version() -> None:
+    with pytest.raises(
+        ActionInvalid, match=r"line 1: does not parse with Python 3\.11: invalid syntax in `type T = int`"
+    ):
+        read_action("type T = int\ndef f(t: T) -> T: return t")
 
 
 @pytest.mark.parametrize(

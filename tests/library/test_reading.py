@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
+import sys
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from dynasaur_mcp.library.reading import add_tags, find_used_actions, read_actio
 from dynasaur_mcp.library.script import read_script
 from dynasaur_mcp.types import META_TOOLS, NAME_PATTERN
 
+PYTHON = f"Python {sys.version_info.major}.{sys.version_info.minor}"
 WHOLE = '''\
 # /// script
 # requires-python = ">=3.11"
@@ -86,8 +88,8 @@ def test_parameters_are_described_in_any_docstring_style(docstring: str, capfd: 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("def f(:\n", "line 1: does not parse"),
-        ("x = 1\nreturn x\n", "line 2: does not parse: 'return' outside function"),
+        ("def f(:\n", f"line 1: does not parse with {PYTHON}: invalid syntax"),
+        ("x = 1\nreturn x\n", f"line 2: does not parse with {PYTHON}: 'return' outside function"),
         ("\n\0\n", "line 2: a NUL character"),
         ("x = '\ud800'", "half of a surrogate pair"),
         ("# -*- coding: latin-1 -*-\n", "line 1: it says that it is encoded as latin-1"),

@@ -134,6 +134,24 @@ async def test_definition_not_exposed_says_how_to_call_it(open_client: Callable[
         assert "execute_action(name='mean', arguments={\"numbers\": …})" in text
 
 
+async def test_advice_is_told_with_the_definition_and_shown_with_the_action(open_client: Callable[..., Any]) -> None:
+    source = 'def read_sales(year: int) -> str:\n    """Read them."""\n    return open("sales.csv").read()\n'
+    advice = [
+        "line 3: 'sales.csv' could be a parameter.",
+        "line 1: no >>> example calls it: one shows how to, and is a test.",
+        "never used: 'year' (line 1).",
+    ]
+    async with open_client() as client:
+        told = text_of(await client.call_tool("define_action", {"source": source}))
+        listed = "\n".join(f"- {each}" for each in advice)
+        assert f"Advice (replaces='read_sales' takes a better version):\n{listed}" in told
+        shown = text_of(await client.call_tool("manage_action", {"name": "read_sales", "op": "show"}))
+        assert "\n".join(f"advice: {each}" for each in advice) in shown
+        good = MEAN.replace("mean", "average")
+        assert "Advice" not in text_of(await client.call_tool("define_action", {"source": good}))
+        assert "advice" not in text_of(await client.call_tool("manage_action", {"name": "average", "op": "show"}))
+
+
 async def test_definition_awaits_approval_where_that_is_asked_for(open_client: Callable[..., Any]) -> None:
     async with open_client(require_approval=True) as client:
         assert "until a person approves it" in text_of(await client.call_tool("define_action", {"source": MEAN}))
