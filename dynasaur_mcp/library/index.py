@@ -29,7 +29,15 @@ from dynasaur_mcp.library.documents import (
     remove_document,
 )
 from dynasaur_mcp.library.embedding import Embedder
-from dynasaur_mcp.library.ranking import FITTING_NATS, Scores, measure_words, rank, spread_words, weigh_evidence
+from dynasaur_mcp.library.ranking import (
+    COSINE_NATS,
+    FITTING_NATS,
+    Scores,
+    measure_words,
+    rank,
+    spread_words,
+    weigh_evidence,
+)
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.vectors import Vectors, pack_vector
 from dynasaur_mcp.library.words import clean_text, read_parts, read_query, split_name
@@ -42,7 +50,10 @@ MIN_COSINE = 0.3
 """Below this, and without a common word, an action has nothing to do with the query (all-MiniLM-L6-v2)."""
 
 MIN_SHARE = 0.3
-"""Matches that score less than this share of the best one are noise."""
+"""Of what relates the best match to the query: one to which less does is noise.
+
+It is told by that, not by how far a match stands out: in a small library of like actions, all but the first do not.
+"""
 
 LOOKED_AT = 5
 """Whether anything fits is told by the first so many."""
@@ -130,7 +141,7 @@ class Index:
                 self._match(connection, {token: counts[token] for token in read_query(part) if token in counts}, vector)
                 for part, vector in zip(parts, vectors, strict=True)
             ]
-            ranked = _order(scores)
+            ranked, total = _order(scores)
             shown = ranked[: max(limit, LOOKED_AT)]
             names = _find_names(connection, shown)
             why = {id_: explain_words(connection, tokens, id_) for id_ in shown}
@@ -139,14 +150,17 @@ class Index:
         shared = {id_: math.fsum(nats[token] for token in why[id_]) for id_ in shown}
         whole = math.fsum(nats.values())
         evidence = max((weigh_evidence(shared[id_], whole, cosines[id_]) for id_ in shown[:LOOKED_AT]), default=0.0)
+        relations = {id_: shared[id_] + COSINE_NATS * (cosines[id_] or 0.0) for id_ in shown}
+        least = MIN_SHARE * max(relations.values(), default=0.0)
         matches: list[Match] = []
-        for id_ in shown[:limit]:
+        for id_ in [id_ for id_ in shown if relations[id_] >= least][:limit]:
             with contextlib.suppress(ActionNotFound, KeyError):
                 cosine = cosines[id_] or 0.0
                 meant = ("meaning",) if cosine >= MIN_COSINE else ()
                 score = min(max(shared[id_] / (whole or 1.0), cosine), 1.0)
                 matches.append(Match(self._store.get(names[id_]), score, (*why[id_], *meant)))
-        return Found(tuple(matches), len(ranked), self.size, used, evidence, evidence >= FITTING_NATS)
+        total = max(total, len(matches))
+        return Found(tuple(matches), total, self.size, used, evidence, evidence >= FITTING_NATS)
 
     def close(self) -> None:
         """Close it before its store. Waits for the batch that is being embedded."""
@@ -279,15 +293,15 @@ def _find_names(connection: sqlite3.Connection, ids: Collection[int]) -> dict[in
     return dict(connection.execute(f"SELECT id, name FROM documents WHERE id IN ({marks})", tuple(ids)).fetchall())
 
 
-def _order(parts: Sequence[Sequence[Scores]]) -> list[int]:
-    """Ids of what has anything to do with the query, best first."""
+def _order(parts: Sequence[Sequence[Scores]]) -> tuple[list[int], int]:
+    """Ids of what has anything to do with the query, best first, and how many of them stand out like the first."""
     candidates: set[int] = set()
     for words, *meanings in parts:
         candidates.update(heapq.nlargest(CANDIDATES, words.found, key=words.found.__getitem__))
         candidates.update(id_ for scores in meanings for id_, cosine in scores.found.items() if cosine >= MIN_COSINE)
     ranks = rank(parts, candidates)
     least = MIN_SHARE * max(ranks.values(), default=0.0)
-    return sorted((id_ for id_ in ranks if ranks[id_] >= least), key=lambda id_: (-ranks[id_], id_))
+    return sorted(ranks, key=lambda id_: (-ranks[id_], id_)), sum(rank >= least for rank in ranks.values())
 
 
 def _find_cosine(parts: Sequence[Sequence[Scores]], id_: int) -> float | None:

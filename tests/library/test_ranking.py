@@ -84,6 +84,22 @@ def test_the_nearest_are_given_where_nothing_surely_fits(filled: FileStore, embe
     assert (found.fits, names(found)[0]) == (False, "read_table")
 
 
+@pytest.mark.parametrize("uses_meaning", [False, True])
+def test_like_actions_of_a_small_library_are_all_found(
+    store: FileStore, request: pytest.FixtureRequest, uses_meaning: bool
+) -> None:
+    like = {f"read_{kind}_table": f"Read a table from a file: {kind}." for kind in ("csv", "excel", "html", "parquet")}
+    for name, text in {**like, "send_mail": TEXTS["send_mail"]}.items():
+        put(store, write_source(name, text))
+    embedder = request.getfixturevalue("embedder") if uses_meaning else None
+    with contextlib.closing(Index(store, None, embedder)) as index:
+        index.update()
+        assert index.settle(120) == uses_meaning
+        found = index.find("read an excel table", 5)
+    assert (names(found)[0], found.total) == ("read_excel_table", 4)
+    assert set(names(found)) == like.keys()
+
+
 def test_each_need_of_a_long_request_is_found(index: Index) -> None:
     request = (
         "I have a spreadsheet in Excel, please read the table in it. Then convert the amounts of money to another "
