@@ -141,7 +141,7 @@ def time_vectors(folders: dict[int, Path]) -> Times:
     queries = make_queries()
 
     def compare(vectors: Vectors) -> None:
-        vectors.find_nearest(embedder.embed([next(queries)])[0], CANDIDATES, ())
+        vectors.find_nearest(embedder.embed([next(queries)]), CANDIDATES, [()])
 
     turns: dict[int, Callable[[], None]] = {}
     for size, folder in folders.items():

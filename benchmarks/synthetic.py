@@ -8,13 +8,13 @@ import contextlib
 import itertools
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dynasaur_mcp.library.change import Keeping
 from dynasaur_mcp.library.folder import open_folder
 from dynasaur_mcp.library.ledger import Ledger
-from dynasaur_mcp.library.reading import hash_source, read_action
+from dynasaur_mcp.library.reading import hash_source, read_action, read_shape
 from dynasaur_mcp.types import Action, Parameter, Schemas, Status, Tests
 
 BATCH = 2000
@@ -147,8 +147,12 @@ def make_actions(count: int, seed: int = 0) -> Iterator[tuple[Action, Schemas]]:
     random.Random(seed).shuffle(all_of)
     if count > len(all_of):
         raise SystemExit(f"there are {len(all_of):,} made-up actions, not {count:,}")
+    shapes: dict[str, str] = {}
     for kind, owner, thing in all_of[:count]:
-        yield _make_action(kind, owner, thing)
+        action, schemas = _make_action(kind, owner, thing)
+        if kind.verb not in shapes:
+            shapes[kind.verb] = read_shape(action.source, action.name)
+        yield replace(action, shape=shapes[kind.verb]), schemas
 
 
 def _make_action(kind: Kind, owner: str, thing: str) -> tuple[Action, Schemas]:

@@ -137,7 +137,7 @@ def _gather(action: Action, store: Store, index: Index) -> list[Alike]:
     }
     # With its name or without: a copy under another name shares only the description.
     queries = (action.summary, f"{action.name} {action.summary}")
-    matches = [match for query in queries for match in index.search(query, MOST + 1) if match.score >= NEAR_SCORE]
+    matches = [match for match in index.find_any(queries, MOST + 1) if match.score >= NEAR_SCORE]
     for match in sorted(matches, key=lambda match: -match.score):
         if match.entry.name != action.name:
             found.setdefault(match.entry.name, Alike(match.entry, False, "described alike"))

@@ -23,10 +23,11 @@ INDEX_FILE = ".index.sqlite3"
 LEADING = 2000
 """About so many documents are scored by their words: those with the rarest of them; all where there are no more."""
 
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
 _SCHEMA = """
-CREATE TABLE state (ledger TEXT NOT NULL, revision INTEGER NOT NULL, name TEXT NOT NULL);
-INSERT INTO state VALUES ('', 0, '');
+-- size: how many documents there are; SQLite would count them one by one.
+CREATE TABLE state (ledger TEXT NOT NULL, revision INTEGER NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL);
+INSERT INTO state VALUES ('', 0, '', 0);
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, key BLOB NOT NULL);
 CREATE VIRTUAL TABLE words USING fts5(
@@ -116,11 +117,13 @@ def add_document(connection: sqlite3.Connection, name: str, sha256: str, key: by
     (id_,) = connection.execute(query, (name, sha256, key)).fetchone()
     columns = "rowid, name, tags, parameters, docstring, examples, queries"
     connection.execute(f"INSERT INTO words ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", (id_, *texts))
+    connection.execute("UPDATE state SET size = size + 1")
 
 
 def remove_document(connection: sqlite3.Connection, id_: int) -> None:
     connection.execute("DELETE FROM documents WHERE id = ?", (id_,))
     connection.execute("DELETE FROM words WHERE rowid = ?", (id_,))
+    connection.execute("UPDATE state SET size = size - 1")
 
 
 def match_words(connection: sqlite3.Connection, counts: Mapping[str, int], size: int) -> dict[int, float]:

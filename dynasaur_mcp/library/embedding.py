@@ -7,7 +7,8 @@ import importlib.util
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 PACKAGED_MODEL = "all-MiniLM-L6-v2"
@@ -29,8 +30,10 @@ class Embedder:
         self.model = model
         self._loaded: Any = None
         self._thread: threading.Thread | None = None
-        self._working = threading.Lock()
+        self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
+        # One thread: its tokenizer is not made for several.
+        self._worker = ThreadPoolExecutor(1, "embedding")
 
     @property
     def ready(self) -> bool:
@@ -44,7 +47,7 @@ class Embedder:
 
     def when_ready(self, do: Callable[[], None]) -> None:
         """Call `do` once in the loading thread when the model is there; at once, here, when it is there already."""
-        with self._working:
+        with self._lock:
             if not self.ready:
                 self._waiting.append(do)
                 return
@@ -58,9 +61,14 @@ class Embedder:
 
     def embed(self, texts: Sequence[str]) -> list[bytes]:
         """A vector of length 1 for each text, as float32. Only when `ready`."""
-        # Its tokenizer is not made for several threads.
-        with self._working:
-            vectors = self._loaded.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        return self.begin(texts).result()
+
+    def begin(self, texts: Sequence[str]) -> Future[list[bytes]]:
+        """As `embed`, beside what the caller does meanwhile: the model leaves the interpreter to others."""
+        return self._worker.submit(self._encode, list(texts))
+
+    def _encode(self, texts: list[str]) -> list[bytes]:
+        vectors = self._loaded.encode(texts, normalize_embeddings=True, show_progress_bar=False)
         return [vector.astype("float32").tobytes() for vector in vectors]
 
     def _load(self) -> None:
@@ -70,28 +78,11 @@ class Embedder:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             _log.warning("search goes by words alone: the model %s cannot be loaded: %s", self.model, reason)
             return
-        with self._working:
+        with self._lock:
             self._loaded = loaded
             waiting, self._waiting = self._waiting, []
         for do in waiting:
             do()
-
-
-class Vectors:
-    """The vectors of many names, ready to be compared with one."""
-
-    def __init__(self, vectors: Mapping[str, bytes]) -> None:
-        self._names = list(vectors)
-        self._numpy = importlib.import_module("numpy")
-        rows = [self._numpy.frombuffer(vector, dtype="float32") for vector in vectors.values()]
-        self._matrix = self._numpy.stack(rows) if rows else None
-
-    def compare(self, vector: bytes) -> dict[str, float]:
-        """The cosine for each name."""
-        if self._matrix is None:
-            return {}
-        cosines = self._matrix @ self._numpy.frombuffer(vector, dtype="float32")
-        return dict(zip(self._names, cosines.tolist(), strict=True))
 
 
 def _load_model(model: str) -> Any:

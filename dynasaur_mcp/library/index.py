@@ -20,6 +20,7 @@ from pathlib import Path
 
 from dynasaur_mcp.errors import ActionNotFound, DynasaurError
 from dynasaur_mcp.library.documents import (
+    LEADING,
     DamagedError,
     Documents,
     add_document,
@@ -61,6 +62,9 @@ LOOKED_AT = 5
 CANDIDATES = 500
 """So many of the best by words, and of the nearest by meaning, are ranked together."""
 
+STEADY_SHARE = 0.01
+"""Of all documents: before so many more or fewer, common words are not counted again."""
+
 _SYNC_BATCH = 200
 """Changes taken in at once. A search waits for no more than these; the rest follows behind it."""
 
@@ -83,6 +87,8 @@ class Index:
         self._embedder = embedder
         self._seen = (-1, 0)
         """The store's revision and the file's life that all was taken in of."""
+        self._common: dict[str, int] = {}
+        self._counted_size = 0
         self._vectors: Vectors | None = None
         self._vectors_life = 0
         self._last_id = 0
@@ -118,34 +124,52 @@ class Index:
             self._thread.join(seconds)
         return self.uses == WORDS_AND_MEANING
 
-    def search(self, query: str, limit: int) -> list[Match]:
-        """The best matches, best first."""
-        return list(self.find(query, limit).matches)
-
     def find(self, query: str, limit: int) -> Found:
+        """The best matches, best first, and whether any of them fits."""
+        query = clean_text(query)
         try:
-            return self._find(clean_text(query), limit)
+            return self._find(query, limit)
         except DamagedError:
-            return self._find(clean_text(query), limit)
+            return self._find(query, limit)
+
+    def find_any(self, queries: Sequence[str], limit: int) -> list[Match]:
+        """The best matches of each query, for little more than what one costs."""
+        queries = [clean_text(query) for query in queries]
+        counts, scores = self._score(queries)
+        found = [self._show(query, counts, [each], limit) for query, each in zip(queries, scores, strict=True)]
+        return [match for each in found for match in each.matches]
 
     def _find(self, query: str, limit: int) -> Found:
-        tokens = read_query(query)
+        return self._show(query, *self._score([query, *read_parts(query)]), limit)
+
+    def _score(self, texts: Sequence[str]) -> tuple[dict[str, int], list[list[Scores]]]:
+        """How many documents have each word; for each text, scores by words, and by meaning where there is a model."""
         before = self._seen
         if not self._sync() or self._seen != before:
             self._follow_behind()
-        used, parts = self.uses, [query, *read_parts(query)]
-        vectors = self._embed_queries(parts)
+        vectors, asked = self._vectors, None
+        if vectors is not None and self._embedder is not None and texts[0].strip():
+            # On its way while words are matched: the two take about as long.
+            asked = self._embedder.begin(texts)
+        tokens = [read_query(text) for text in texts]
         with self._documents.using() as connection:
-            counts = count_words(connection, tokens)
-            scores = [
-                self._match(connection, {token: counts[token] for token in read_query(part) if token in counts}, vector)
-                for part, vector in zip(parts, vectors, strict=True)
-            ]
-            ranked, total = _order(scores)
-            shown = ranked[: max(limit, LOOKED_AT)]
+            counts = self._count(connection, {token for some in tokens for token in some})
+            found = [match_words(connection, {token: counts[token] for token in some}, self.size) for some in tokens]
+        scores = [[spread_words(each, self.size)] for each in found]
+        if vectors is not None and asked is not None:
+            leading = [heapq.nlargest(CANDIDATES, each, key=each.__getitem__) for each in found]
+            meanings = vectors.find_nearest(asked.result(), CANDIDATES, leading)
+            scores = [[words, meaning] for (words,), meaning in zip(scores, meanings, strict=True)]
+        return counts, scores
+
+    def _show(self, query: str, counts: Mapping[str, int], scores: Sequence[Sequence[Scores]], limit: int) -> Found:
+        tokens = read_query(query)
+        ranked, total = _order(scores)
+        shown = ranked[: max(limit, LOOKED_AT)]
+        with self._documents.using() as connection:
             names = _find_names(connection, shown)
             why = {id_: explain_words(connection, tokens, id_) for id_ in shown}
-        nats = measure_words(counts, self.size)
+        nats = measure_words({token: counts[token] for token in tokens}, self.size)
         cosines = {id_: _find_cosine(scores, id_) for id_ in shown}
         shared = {id_: math.fsum(nats[token] for token in why[id_]) for id_ in shown}
         whole = math.fsum(nats.values())
@@ -160,27 +184,23 @@ class Index:
                 score = min(max(shared[id_] / (whole or 1.0), cosine), 1.0)
                 matches.append(Match(self._store.get(names[id_]), score, (*why[id_], *meant)))
         total = max(total, len(matches))
+        used = WORDS_ONLY if len(scores[0]) == 1 else WORDS_AND_MEANING
         return Found(tuple(matches), total, self.size, used, evidence, evidence >= FITTING_NATS)
+
+    def _count(self, connection: sqlite3.Connection, tokens: Collection[str]) -> dict[str, int]:
+        """How many documents have each word. To count a common one takes long, and next time it is as common."""
+        if abs(self.size - self._counted_size) > self._counted_size * STEADY_SHARE:
+            self._common.clear()
+            self._counted_size = self.size
+        counts = count_words(connection, [token for token in tokens if token not in self._common])
+        self._common |= {token: count for token, count in counts.items() if count > LEADING}
+        return {token: self._common.get(token, counts.get(token, 0)) for token in tokens}
 
     def close(self) -> None:
         """Close it before its store. Waits for the batch that is being embedded."""
         self._closed = True
         with self._following:
             self._documents.close()
-
-    def _embed_queries(self, texts: Sequence[str]) -> Sequence[bytes | None]:
-        if self._vectors is None or self._embedder is None or not texts[0].strip():
-            return [None] * len(texts)
-        return self._embedder.embed(texts)
-
-    def _match(self, connection: sqlite3.Connection, counts: Mapping[str, int], vector: bytes | None) -> list[Scores]:
-        """Scores by words, and by meaning where there is a model."""
-        found = match_words(connection, counts, self.size)
-        words = spread_words(found, self.size)
-        if self._vectors is None or vector is None:
-            return [words]
-        top = heapq.nlargest(CANDIDATES, found, key=found.__getitem__)
-        return [words, self._vectors.find_nearest(vector, CANDIDATES, top)]
 
     def _catch_up(self) -> None:
         while not self._sync():
@@ -197,14 +217,14 @@ class Index:
             if ledger != self._store.identity:
                 connection.execute("DELETE FROM documents")
                 connection.execute("DELETE FROM words")
-                connection.execute("UPDATE state SET ledger = ?", (self._store.identity,))
+                connection.execute("UPDATE state SET ledger = ?, size = 0", (self._store.identity,))
                 mark = [0, ""]
             changed = self._store.changed_after((mark[0], mark[1]), _SYNC_BATCH)
             for _, name in changed:
                 self._take_in(connection, name)
             if changed:
                 connection.execute("UPDATE state SET revision = ?, name = ?", changed[-1])
-            (self.size,) = connection.execute("SELECT count(*) FROM documents").fetchone()
+            (self.size,) = connection.execute("SELECT size FROM state").fetchone()
         if len(changed) == _SYNC_BATCH:
             return False
         self._seen = (revision, self._documents.life)

@@ -65,6 +65,8 @@ CACHED = 1000
 """Entries that are kept in memory."""
 NEIGHBOURS = 500
 """Names on either side of one that is not there, of which the nearest are looked for."""
+MOST_OF_SHAPE = 2000
+"""Versions of one shape that are looked at: a definition takes no longer where ten thousand are alike."""
 
 Mark = tuple[int, str]
 """Revision and name: how far changes were followed."""
@@ -218,10 +220,12 @@ class Ledger:
         return self._find_names(query, (name,))
 
     def find_alike(self, shape: str) -> list[str]:
-        """Those whose current version has this shape."""
-        query = """SELECT a.name FROM versions v JOIN actions a ON a.name = v.name AND a.version = v.version
-            WHERE json_extract(v.details, '$.shape') = ? ORDER BY a.calls DESC, a.name LIMIT ?"""
-        return self._find_names(query, (shape, NEIGHBOURS))
+        """Those whose current version has this shape: of the first so many versions of it, not of all."""
+        query = """WITH some AS MATERIALIZED (
+                SELECT name, version FROM versions WHERE json_extract(details, '$.shape') = ? LIMIT ?)
+            SELECT a.name FROM some CROSS JOIN actions a ON a.name = some.name AND a.version = some.version
+            ORDER BY a.calls DESC, a.name"""
+        return self._find_names(query, (shape, MOST_OF_SHAPE))
 
     def find_unshaped(self, limit: int) -> list[tuple[int, str, str]]:
         """Id, name and source of versions that were kept before shapes were."""
@@ -231,8 +235,9 @@ class Ledger:
             return connection.execute(query, (limit,)).fetchall()
 
     def find_unchecked(self) -> list[str]:
-        query = """SELECT a.name FROM versions v JOIN actions a ON a.name = v.name AND a.version = v.version
-            WHERE v.schemas IS NULL ORDER BY a.name"""
+        """By name. CROSS JOIN has SQLite begin with those versions; it would go through all actions."""
+        query = """SELECT v.name FROM versions v CROSS JOIN actions a ON a.name = v.name AND a.version = v.version
+            WHERE v.schemas IS NULL ORDER BY v.name"""
         return self._find_names(query, ())
 
     def rank(self, newest: int, limit: int) -> list[str]:

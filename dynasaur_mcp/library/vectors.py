@@ -54,13 +54,21 @@ class Vectors:
             self._ids = numpy.append(self._ids, numpy.array(ids, dtype="int64"))
             self._scales = numpy.append(self._scales, scales)
 
-    def find_nearest(self, vector: bytes, count: int, others: Sequence[int]) -> Scores:
-        """The ids of the nearest, and those of `others` that are here, with the cosine of each."""
+    def find_nearest(self, vectors: Sequence[bytes], count: int, others: Sequence[Sequence[int]]) -> list[Scores]:
+        """For each vector: the ids of the nearest, and those of its `others` that are here, with the cosine of each.
+
+        Several cost little more than one: what is packed is unpacked once.
+        """
         numpy = self._numpy
         with self._lock:
             if not self._blocks:
-                return Scores({}, 0.0, 0.0, absent=0.0)
-            ids, cosines = self._ids, self._compare(numpy.frombuffer(vector, dtype="float32"))
+                return [Scores({}, 0.0, 0.0, absent=0.0) for _ in vectors]
+            ids = self._ids
+            cosines = self._compare([numpy.frombuffer(vector, dtype="float32") for vector in vectors])
+        return [self._choose(ids, row, count, wanted) for row, wanted in zip(cosines, others, strict=True)]
+
+    def _choose(self, ids: Any, cosines: Any, count: int, others: Sequence[int]) -> Scores:
+        numpy = self._numpy
         rows = numpy.argpartition(-cosines, count - 1)[:count] if count < len(ids) else numpy.arange(len(ids))
         wanted = numpy.array(others, dtype="int64")
         at = numpy.minimum(numpy.searchsorted(ids, wanted), len(ids) - 1)
@@ -69,11 +77,13 @@ class Vectors:
         found = dict(zip(ids[rows].tolist(), cosines[rows].tolist(), strict=True))
         return Scores(found, mean, float(cosines.std()), absent=mean)
 
-    def _compare(self, vector: Any) -> Any:
+    def _compare(self, vectors: Sequence[Any]) -> Any:
+        """Cosines: a row for each vector."""
         numpy = self._numpy
-        cosines = numpy.empty(len(self._blocks) * _BLOCK, dtype="float32")
+        cosines = numpy.empty((len(vectors), len(self._blocks) * _BLOCK), dtype="float32")
         unpacked = numpy.empty(self._blocks[0].shape, dtype="float32")
         for number, block in enumerate(self._blocks):
             numpy.copyto(unpacked, block)
-            numpy.dot(unpacked, vector, out=cosines[number * _BLOCK : (number + 1) * _BLOCK])
-        return cosines[: len(self._scales)] * self._scales
+            for vector, row in zip(vectors, cosines, strict=True):
+                numpy.dot(unpacked, vector, out=row[number * _BLOCK : (number + 1) * _BLOCK])
+        return cosines[:, : len(self._scales)] * self._scales

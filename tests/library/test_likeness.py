@@ -11,8 +11,8 @@ import pytest
 from dynasaur_mcp import likeness
 from dynasaur_mcp.errors import ActionAlike
 from dynasaur_mcp.library.store import FileStore
-from dynasaur_mcp.types import Status, Tests
-from tests.library.conftest import Define, OpenStore, put, write_source
+from dynasaur_mcp.types import Status
+from tests.library.conftest import Define, OpenStore, put
 
 pytestmark = pytest.mark.anyio
 
@@ -210,12 +210,3 @@ async def test_file_written_by_hand_is_found_by_its_code(define: Define, store: 
     store.refresh()
     with pytest.raises(ActionAlike, match="'mean_of' is the same code"):
         await define(MEAN.replace("mean_of", "average"))
-
-
-def test_shapes_are_looked_up_in_an_index_of_the_ledger(open_store: OpenStore, folder: Path) -> None:
-    store = open_store()
-    put(store, write_source("low"), tests=Tests(1))
-    assert store.alike(store.get("low").action.shape) == ["low"]
-    with sqlite3.connect(folder / ".ledger.sqlite3") as connection:
-        query = "EXPLAIN QUERY PLAN SELECT name FROM versions WHERE json_extract(details, '$.shape') = ?"
-        assert "USING INDEX shaped" in str(connection.execute(query, ("x",)).fetchall())

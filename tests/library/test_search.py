@@ -298,4 +298,4 @@ def test_a_closed_index_touches_its_file_no_more(open_store: OpenStore, embedder
     index.settle(60)
     assert not path.exists()
     with pytest.raises(LibraryError, match="closed"):
-        index.search("add", 1)
+        index.find("add", 1)
