@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from dynasaur_mcp.sandbox.worker.display import Display, add_figures, display
 from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources
+from dynasaur_mcp.sandbox.worker.pages import pages
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 from dynasaur_mcp.sandbox.worker.rehearsal import rehearse_beginning, rehearse_end
 from dynasaur_mcp.sandbox.worker.schemas import SchemaError, Signature, ValueMisfitError, describe_misfits
@@ -44,6 +45,7 @@ def load_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     if inspect.iscoroutinefunction(_loaded.function):
         import asyncio  # noqa: F401
     gc.freeze()
+    pages.listen()
     return {"ending": "returned"}
 
 
@@ -53,6 +55,8 @@ def call_action(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     done = call(_loaded, message["arguments"])
     if done["ending"] != "misfit":
         done["files"] = changed_files(started)
+    if done["ending"] == "returned":
+        pages.tell()
     return done
 
 

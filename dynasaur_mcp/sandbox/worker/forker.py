@@ -28,6 +28,7 @@ from typing import Any
 from dynasaur_mcp.sandbox.wire import encode_frame
 from dynasaur_mcp.sandbox.worker.fork import fork
 from dynasaur_mcp.sandbox.worker.harden import set_expendable, set_readable
+from dynasaur_mcp.sandbox.worker.pages import pages
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 
 Job = Callable[["Channel", dict[str, Any]], dict[str, Any]]
@@ -83,6 +84,7 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job], rehearsals:
         if not byte or len(descriptors) != _DESCRIPTORS:
             os._exit(0)
         _reap_children()
+        pages.learn()
         in_place = len(os.listdir("/proc/self/task")) > 1
         if in_place:
             runs_job = byte == FORK
@@ -103,6 +105,7 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job], rehearsals:
         if byte == FORK_AHEAD and rehearsal and not select.select([own], [], [], IDLE_SECONDS)[0]:
             with contextlib.suppress(BaseException):  # boundary: user code may have replaced what it uses
                 rehearsal()
+                pages.own()
         message = channel.receive()
         set_readable(True)
         # Out of memory, the kernel is to end the job, not the session that it is to go back to.

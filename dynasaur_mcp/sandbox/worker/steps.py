@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynasaur_mcp.sandbox.worker.display import display
 from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources, cache_lines
+from dynasaur_mcp.sandbox.worker.pages import pages
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 from dynasaur_mcp.sandbox.worker.rehearsal import rehearse_beginning, rehearse_end
 from dynasaur_mcp.sandbox.worker.workspaces import WORKSPACE
@@ -41,7 +42,9 @@ def run_step(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     except BaseException as error:  # boundary: user code may have replaced what these use
         return {"ending": "raised", "error": describe_exception(error)}
     done = execute(message["code"], filename, _session.__dict__)
-    return {**done, "other_versions": others, "files": changed_files(started)}
+    files = changed_files(started)
+    pages.note()
+    return {**done, "other_versions": others, "files": files}
 
 
 def rehearse_step() -> None:
