@@ -114,7 +114,8 @@ async def add_action(action: Action, app: App, *, author: str, replace: bool = F
         return await add_action(action, app, author=author, replace=replace, anyway=anyway)
     except (ActionError, WorkerLost) as error:
         return Added(file, "not kept", explain(error))
-    return Added(file, "kept", describe(definition.entry))
+    likely = "".join(f"; like {each.entry.name!r}, {each.why}" for each in definition.near if each.is_likely)
+    return Added(file, "kept", f"{describe(definition.entry)}{likely}")
 
 
 def _may_change(entry: Entry) -> bool:

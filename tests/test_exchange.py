@@ -168,6 +168,23 @@ def test_another_function_of_the_same_name_is_left_alone_unless_it_is_to_be_repl
     assert rows(ran)["scaled"][1].startswith("v2")
 
 
+def test_what_is_there_under_another_name_is_not_kept_again_and_what_is_likely_so_is_named(
+    jailed: Run, tmp_path: Path
+) -> None:
+    comma = 'def split_at_comma(text: str) -> list[str]:\n    """Split it."""\n    return text.split(",")\n'
+    colon = comma.replace("comma", "colon").replace('","', '":"')
+    again = comma.replace("split_at_comma", "cut_up").replace("text", "line")
+    (file,) = write(tmp_path, cuts="\n\n".join((comma, colon, again)))
+    # One by one: of two that are on their way at once, either may be first.
+    told = [rows(jailed("actions", "import", file, "--only", name)) for name in ("split_at_comma", "split_at_colon")]
+    assert told[0]["split_at_comma"] == ("kept", "v1, no tests, draft")
+    assert told[1]["split_at_colon"][1] == (
+        "v1, no tests, draft; like 'split_at_comma', the same code but for texts and types"
+    )
+    how, note = rows(jailed("actions", "import", file, "--only", "cut_up"))["cut_up"]
+    assert (how, "'split_at_comma' is the same code, names and comments aside. Use that" in note) == ("not kept", True)
+
+
 def test_functions_of_an_archive_are_imported(jailed: Run, package: Path, tmp_path: Path) -> None:
     archive = tmp_path / "numbers.zip"
     with zipfile.ZipFile(archive, "w") as file:
