@@ -7,6 +7,8 @@ install_engine() {
     # For the tests that use an engine by ssh.
     command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || wanted+=(openssh-server)
     command -v ssh >/dev/null || wanted+=(openssh-client)
+    # For the test of what a web page can reach.
+    command -v chromium >/dev/null || wanted+=(chromium)
     command -v debootstrap >/dev/null || wanted+=(debootstrap)
     mountpoint -q /sys/fs/cgroup || command -v cgroupfs-mount >/dev/null || wanted+=(cgroupfs-mount)
     "${PYTHON:-python3}" -c 'import ensurepip' 2>/dev/null || wanted+=(python3-venv)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from dynasaur_mcp.control import Control
-from dynasaur_mcp.errors import DynasaurError, SandboxUnavailable
+from dynasaur_mcp.errors import DynasaurError, LibraryError, SandboxUnavailable
 from dynasaur_mcp.follow import Follower
 from dynasaur_mcp.library.documents import INDEX_FILE
 from dynasaur_mcp.library.embedding import Embedder
@@ -49,6 +49,19 @@ class App:
     pool: Pool
     runs: Runs
 
+    def is_ready(self) -> bool:
+        """Whether the library can be read."""
+        try:
+            return self.store.revision >= 0
+        except LibraryError:
+            return False
+
+    def gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
+        """What can be measured at any time: by name, what it says and how it is read."""
+        return {
+            "sessions": ("Sessions that are open", lambda: self.pool.open_sessions),
+        }
+
     async def changed(self, _change: LibraryChanged) -> None:
         """Nobody to announce a change to, where no client is served."""
 
@@ -77,6 +90,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
                     sessions=settings.sessions,
                     session_idle_seconds=settings.session_idle_seconds,
                     warm_workers=settings.warm_workers,
+                    quota=settings.quota(),
                 ) as pool,
                 open_runs(wait_seconds=settings.wait_seconds, kept_from_characters=settings.output_characters) as runs,
             ):
@@ -112,16 +126,16 @@ async def _serve_stdio(app: App, also: Also) -> None:
 
 
 async def _serve_http(app: App, also: Also) -> None:
-    from dynasaur_mcp.reach import read_front, read_tokens, warn
-    from dynasaur_mcp.server import auth, door, web
+    from dynasaur_mcp.reach import make_verifier, read_front, warn
+    from dynasaur_mcp.server import auth, web
 
-    front, tokens = read_front(app.settings), read_tokens(app.settings)
+    front, verifier = read_front(app.settings), make_verifier(app.settings)
     warn(app.settings)
-    server, announcer = _build_server(app, principal_of=auth.principal_of)
+    server, announcer = _build_server(app, principal_of=auth.principal_of, scopes_of=auth.scopes_of)
     at_once = anyio.Event()
     at_once.set()
     async with _work_beside(app, at_once, announcer, also):
-        await web.serve_http(server, auth.GivenTokens(tokens), front, door.Turns(512), lambda: app.store.revision >= 0)
+        await web.serve_http(server, verifier, front, is_ready=app.is_ready, gauges=app.gauges())
 
 
 def _build_server(app: App, **options: Any) -> tuple[Server[Any], Announcer]:

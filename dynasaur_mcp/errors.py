@@ -16,7 +16,9 @@ DynasaurError
 │  ├─ SessionExists
 │  ├─ SessionNotCopied
 │  ├─ FileRefused
-│  └─ RunNotFound
+│  ├─ RunNotFound
+│  ├─ QuotaExceeded
+│  └─ ScopeMissing
 ├─ SandboxError            the operator can fix it: one plain line to the model, detail to the log
 │  ├─ SandboxUnavailable
 │  ├─ SessionsFull
@@ -31,6 +33,7 @@ A message says what is wrong, with the name in `!r`, then what to do; no paths o
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from dynasaur_mcp.hosts import explain_refusal
@@ -147,6 +150,25 @@ class FileRefused(ActionError):
 
 class RunNotFound(ActionError):
     """No run of that id for this principal."""
+
+
+class QuotaExceeded(ActionError):
+    """A principal has used what it may."""
+
+    def __init__(self, used: str, then: float | str) -> None:
+        """
+        Args:
+            then: How many seconds to wait; or what else to do.
+        """
+        hint = then if isinstance(then, str) else f"Wait {math.ceil(max(then, 1))} s"
+        super().__init__(f"{used}, the most for one principal here. {hint}.")
+
+
+class ScopeMissing(ActionError):
+    """The caller's token is not good for this."""
+
+    def __init__(self, what: str, scope: str) -> None:
+        super().__init__(f"{what!r} needs the scope {scope}, which your token does not have.")
 
 
 class SandboxError(DynasaurError):

@@ -6,8 +6,15 @@ import ipaddress
 import re
 import secrets
 import sys
+from urllib.parse import urlsplit
+
+from mcp.server.auth.provider import TokenVerifier
+from mcp.server.auth.settings import AuthSettings
+from pydantic import ValidationError
 
 from dynasaur_mcp.errors import SettingsError
+from dynasaur_mcp.server.auth import GivenTokens
+from dynasaur_mcp.server.oauth import Issuer, is_safe
 from dynasaur_mcp.server.web import Front
 from dynasaur_mcp.settings import TOKEN_RULE, Settings, is_token
 
@@ -20,17 +27,60 @@ _PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 def read_front(settings: Settings) -> Front:
+    """
+    Raises:
+        SettingsError
+    """
+    auth = read_auth(settings)
+    known = [urlsplit(settings.audience).hostname or ""] if auth else []
     own = f"[{settings.host}]" if ":" in settings.host else settings.host
     return Front(
         host=settings.host,
         port=settings.port,
         # No browser sends the name of "any address", and nobody else should be told that it is one of ours.
-        hosts=(*_LOOPBACK, *([] if is_any(settings.host) else [own]), *split(settings.allowed_hosts)),
+        hosts=(*_LOOPBACK, *([] if is_any(settings.host) else [own]), *known, *split(settings.allowed_hosts)),
         origins=split(settings.allowed_origins),
         certificate=settings.tls_certificate,
         key=settings.tls_key,
         drain_seconds=settings.drain_seconds,
+        most_each=settings.requests_each,
+        auth=auth,
     )
+
+
+def make_verifier(settings: Settings) -> TokenVerifier:
+    """
+    Raises:
+        SettingsError
+    """
+    if settings.auth_issuer:
+        return Issuer(settings.auth_issuer, settings.audience, RESERVED | {LOCAL})
+    return GivenTokens(read_tokens(settings))
+
+
+def read_auth(settings: Settings) -> AuthSettings | None:
+    """Where tokens come from and what they have to be for, if an authorization server makes them.
+
+    Raises:
+        SettingsError: no URL, or one over which keys or tokens could be read or changed.
+    """
+    if not settings.auth_issuer:
+        return None
+    for name in ("auth_issuer", "audience"):
+        url = getattr(settings, name)
+        if not is_safe(url) or any(sign in url for sign in "?#"):
+            raise SettingsError(f"Wrong setting: {name}: give a URL with https (http on loopback only), got {url!r}")
+    try:
+        # `Issuer` checks the audience itself.
+        return AuthSettings.model_validate(
+            {
+                "issuer_url": settings.auth_issuer,
+                "resource_server_url": settings.audience,
+                "validate_token_resource": False,
+            }
+        )
+    except ValidationError as error:
+        raise SettingsError(f"Wrong setting: auth_issuer or audience: {error.errors()[0]['msg']}") from None
 
 
 def read_tokens(settings: Settings) -> dict[str, str]:

@@ -29,7 +29,7 @@ from pydantic_core import ErrorDetails
 
 from dynasaur_mcp.errors import SettingsError
 from dynasaur_mcp.hosts import read_host
-from dynasaur_mcp.types import Limits, PackageRules
+from dynasaur_mcp.types import Limits, PackageRules, Quota
 
 FILE = "dynasaur.toml"
 PREFIX = "DYNASAUR_"
@@ -115,6 +115,21 @@ class Settings(BaseModel):
     tls_certificate: Path | None = Field(default=None, description="PEM file with the certificate chain, for HTTPS.")
     tls_key: Path | None = Field(default=None, description="PEM file with its key, where that is another file.")
     behind_proxy: bool = Field(default=False, description="A proxy in front does TLS: no warning without.")
+    auth_issuer: str = Field(
+        default="", description="URL of the OAuth 2.1 authorization server whose tokens are taken, instead of `token`."
+    )
+    audience: str = Field(
+        default="",
+        description="URL of this server's /mcp as clients know it: what these tokens have to be made out for.",
+    )
+    requests_each: int = Field(
+        default=512, ge=1, description="HTTP requests, and sessions of the protocol, of one principal open at once."
+    )
+    sessions_each: int = Field(default=0, ge=0, description="Open sessions of one principal at most; 0: no limit.")
+    calls_per_minute: int = Field(default=0, ge=0, description="Calls of one principal within a minute; 0: no limit.")
+    cpu_seconds_per_day: float = Field(
+        default=0.0, ge=0, description="Time that code of one principal runs a day (UTC), times cpus; 0: no limit."
+    )
     drain_seconds: float = Field(default=30.0, ge=0, description="For calls in flight to end after SIGTERM, over HTTP.")
 
     @field_validator("*", mode="before")
@@ -149,6 +164,10 @@ class Settings(BaseModel):
     def _fit_together(self) -> Settings:
         if self.token.get_secret_value() and self.token_file:
             raise ValueError("token and token_file exclude each other")
+        if bool(self.auth_issuer) != bool(self.audience):
+            raise ValueError("auth_issuer and audience are given together")
+        if self.auth_issuer and (self.token.get_secret_value() or self.token_file):
+            raise ValueError("auth_issuer excludes token and token_file")
         if self.tls_key and not self.tls_certificate:
             raise ValueError("tls_key counts only with tls_certificate")
         return self
@@ -167,6 +186,9 @@ class Settings(BaseModel):
     def package_rules(self) -> PackageRules:
         allowed = tuple(name.strip() for name in self.packages_allowed.split(",") if name)
         return PackageRules(policy=self.packages, allowed=allowed, most_bytes=self.packages_bytes)
+
+    def quota(self) -> Quota:
+        return Quota(self.sessions_each, self.calls_per_minute, self.cpu_seconds_per_day)
 
     def limits(self) -> Limits:
         return Limits(

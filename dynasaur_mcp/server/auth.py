@@ -37,6 +37,12 @@ def principal_of(ctx: Context) -> str:
     return principal_of_token(ctx.request.user.access_token)
 
 
+def scopes_of(ctx: Context) -> frozenset[str]:
+    """What its token is good for."""
+    assert ctx.request is not None
+    return frozenset(ctx.request.user.scopes)
+
+
 def principal_of_token(token: AccessToken) -> str:
     assert token.subject
     return token.subject

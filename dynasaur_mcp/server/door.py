@@ -32,8 +32,20 @@ class Guard:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = await self._security.validate_request(Request(scope))
+        request = Request(scope)
+        refused = await self._security.validate_request(request)
+        if not refused and is_of_foreign_page(request):
+            refused = PlainTextResponse("No pages of other sites\n", 403)
         await (refused or self._app)(scope, receive, send)
+
+
+def is_of_foreign_page(request: Request) -> bool:
+    """Whether a page of another site asks without an Origin, as images, scripts and plain GETs do.
+
+    They could read nothing; but nor should they be able to tell that something is here.
+    """
+    site = request.headers.get("sec-fetch-site", "none")
+    return "origin" not in request.headers and site in ("cross-site", "same-site")
 
 
 class Turns:

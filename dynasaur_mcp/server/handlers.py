@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from mcp.server.models import InitializationOptions
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_PARAMS,
+    INVALID_REQUEST,
     CallToolRequestParams,
     CallToolResult,
     ListResourcesResult,
@@ -31,7 +33,15 @@ from mcp_types import (
 
 from dynasaur_mcp import __version__
 from dynasaur_mcp.define import define_action
-from dynasaur_mcp.errors import ActionBroken, ActionDeleted, ActionError, ActionNotFound, LibraryError, SandboxError
+from dynasaur_mcp.errors import (
+    ActionBroken,
+    ActionDeleted,
+    ActionError,
+    ActionNotFound,
+    LibraryError,
+    SandboxError,
+    ScopeMissing,
+)
 from dynasaur_mcp.execute import execute_action
 from dynasaur_mcp.library.asked import Asked
 from dynasaur_mcp.library.index import Index
@@ -53,6 +63,7 @@ from dynasaur_mcp.server.arguments import (
     read_arguments,
 )
 from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
+from dynasaur_mcp.server.scopes import ALL_SCOPES, READ, scope_of, scope_of_resource
 from dynasaur_mcp.sessions import close_session, list_sessions
 from dynasaur_mcp.step import run_step
 from dynasaur_mcp.types import JSON, META_TOOLS, Entry, LibraryChanged, Outcome
@@ -85,6 +96,7 @@ def build_server(
     output_characters: int = 8000,
     require_approval: bool = False,
     principal_of: Callable[[Context], str] = lambda _: LOCAL_PRINCIPAL,
+    scopes_of: Callable[[Context], frozenset[str]] = lambda _: ALL_SCOPES,
     on_first_list: Callable[[], None] = lambda: None,
 ) -> tuple[Server[Any], Announcer]:
     """The MCP server over these parts, and the announcer to tell of changes that no client made.
@@ -104,12 +116,15 @@ def build_server(
         output_characters=output_characters,
         require_approval=require_approval,
         principal_of=principal_of,
+        scopes_of=scopes_of,
     )
     server = AnnouncingServer(
         "dynasaur-mcp",
         title="DynaSaur",
         version=__version__,
         instructions=INSTRUCTIONS,
+        # Else the SDK lists all tools before each call of the stateless era over HTTP.
+        get_tool_input_schema=listing.input_schema,
         on_list_tools=handlers.list_tools,
         on_call_tool=handlers.call_tool,
         on_list_resources=handlers.list_resources,
@@ -117,7 +132,7 @@ def build_server(
         on_read_resource=handlers.read_resource,
         on_subscriptions_listen=announcer.listen,
     )
-    server.middleware += [announcer.watch, ListCache(listing, principal_of, on_first_list)]
+    server.middleware += [announcer.watch, ListCache(listing, scopes_of, on_first_list)]
     return server, announcer
 
 
@@ -148,16 +163,17 @@ class Handlers:
     output_characters: int
     require_approval: bool
     principal_of: Callable[[Context], str]
+    scopes_of: Callable[[Context], frozenset[str]]
 
-    async def list_tools(self, _ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
+    async def list_tools(self, ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
         try:
-            return self.listing.page(params.cursor if params else None)
+            return self.listing.page(params.cursor if params else None, self.scopes_of(ctx))
         except ValueError:
             raise MCPError(INVALID_PARAMS, "No such cursor") from None
 
     async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
         try:
-            return await self._route(ctx, params.name, params.arguments or {})
+            return await self._route(ctx, params.name, self._admit(ctx, params))
         except ActionError as error:
             return content.result_of_error(content.shorten(str(error), self.output_characters, ""))
         except (SandboxError, LibraryError) as error:
@@ -166,6 +182,18 @@ class Handlers:
         except Exception:  # boundary: a bug of ours must not look like a protocol error
             logger.exception("Calling %r failed", params.name)
             return content.result_of_error("Internal error, logged by the server. Other calls still work.")
+
+    def _admit(self, ctx: Context, params: CallToolRequestParams) -> dict[str, JSON]:
+        """The arguments, if the caller may make the call.
+
+        Raises:
+            ScopeMissing, QuotaExceeded
+        """
+        arguments = params.arguments or {}
+        if (scope := scope_of(params.name, arguments)) not in self.scopes_of(ctx):
+            raise ScopeMissing(params.name, scope)
+        self.pool.quotas.admit_call(self.principal_of(ctx))
+        return arguments
 
     async def _route(self, ctx: Context, name: str, arguments: dict[str, JSON]) -> CallToolResult:
         match name:
@@ -247,6 +275,7 @@ class Handlers:
         return content.present_run(run, promised=promised, limit=self.output_characters, knows_links=knows_links)
 
     def _start(self, ctx: Context, work: Work, session: str, entry: Entry | None = None) -> Run:
+        self.pool.quotas.admit_run(self.principal_of(ctx))
         return self.runs.start(work, principal=self.principal_of(ctx), session=session, entry=entry)
 
     async def _wait(self, ctx: Context, run: Run) -> None:
@@ -267,21 +296,27 @@ class Handlers:
             seconds = 0
         await run.wait(seconds)
 
+    def _charged(self, ctx: Context) -> AbstractContextManager[None]:
+        """For what runs code in workers of nobody."""
+        self.pool.quotas.admit_run(self.principal_of(ctx))
+        return self.pool.quotas.charge(self.principal_of(ctx))
+
     async def _define(self, ctx: Context, given: DefineAction) -> CallToolResult:
-        definition = await define_action(
-            source=given.source,
-            name=given.name,
-            from_session=given.from_session,
-            replaces=given.replaces,
-            anyway=given.anyway,
-            tags=given.tags,
-            principal=self.principal_of(ctx),
-            store=self.store,
-            index=self.index,
-            pool=self.pool,
-            require_approval=self.require_approval,
-            changed=partial(self._announce, ctx),
-        )
+        with self._charged(ctx):
+            definition = await define_action(
+                source=given.source,
+                name=given.name,
+                from_session=given.from_session,
+                replaces=given.replaces,
+                anyway=given.anyway,
+                tags=given.tags,
+                principal=self.principal_of(ctx),
+                store=self.store,
+                index=self.index,
+                pool=self.pool,
+                require_approval=self.require_approval,
+                changed=partial(self._announce, ctx),
+            )
         return content.present_definition(definition, listed=self.listing.shows(definition.entry.name))
 
     async def _manage(self, ctx: Context, given: ManageAction) -> CallToolResult:
@@ -290,17 +325,18 @@ class Handlers:
                 return content.result_of_text(await list_sessions(self.principal_of(ctx), self.pool))
             case "close_session":
                 return content.result_of_text(await close_session(given.name, self.principal_of(ctx), self.pool))
-        text = await manage_action(
-            given.name,
-            given.op,
-            version=given.version,
-            principal=self.principal_of(ctx),
-            store=self.store,
-            index=self.index,
-            pool=self.pool,
-            require_approval=self.require_approval,
-            changed=partial(self._announce, ctx),
-        )
+        with self._charged(ctx) if given.op == "test" else nullcontext():
+            text = await manage_action(
+                given.name,
+                given.op,
+                version=given.version,
+                principal=self.principal_of(ctx),
+                store=self.store,
+                index=self.index,
+                pool=self.pool,
+                require_approval=self.require_approval,
+                changed=partial(self._announce, ctx),
+            )
         return content.result_of_text(
             content.shorten(text, self.output_characters, f"; the source: resource dynasaur://actions/{given.name}")
         )
@@ -331,7 +367,9 @@ class Handlers:
     def _tool_not_found(self, name: str) -> ActionNotFound:
         return ActionNotFound(name, [*META_TOOLS, *self.store.near(name)])
 
-    async def list_resources(self, _ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
+    async def list_resources(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
+        if READ not in self.scopes_of(ctx):
+            return ListResourcesResult(resources=[])
         return resources.list_actions(self.store, params.cursor if params else None)
 
     async def list_resource_templates(
@@ -340,6 +378,12 @@ class Handlers:
         return resources.list_templates()
 
     async def read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+        try:
+            if (scope := scope_of_resource(params.uri)) not in self.scopes_of(ctx):
+                raise ScopeMissing(params.uri, scope)
+            self.pool.quotas.admit_call(self.principal_of(ctx))
+        except ActionError as error:
+            raise MCPError(INVALID_REQUEST, content.first_line(error)) from None
         return await resources.read_resource(
             params.uri, store=self.store, runs=self.runs, pool=self.pool, principal=self.principal_of(ctx)
         )

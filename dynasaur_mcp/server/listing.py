@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from mcp.server.context import CallNext, HandlerResult
@@ -13,8 +13,9 @@ from mcp_types.methods import serialize_server_result
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 from pydantic import ValidationError
 
-from dynasaur_mcp.errors import LibraryError
+from dynasaur_mcp.errors import ActionNotFound, LibraryError
 from dynasaur_mcp.server.announce import Context, connection_of
+from dynasaur_mcp.server.scopes import ALL_SCOPES, RUN, is_of_use
 from dynasaur_mcp.server.tools import count_tokens, describe_action, describe_meta_tools
 from dynasaur_mcp.types import Entry, Status
 
@@ -65,7 +66,7 @@ def looks_alike(one: Entry, other: Entry) -> bool:
 
 
 class Listing:
-    """The tools there are for one principal at one revision of the library.
+    """The tools there are for who has given scopes, at one revision of the library.
 
     A function of these two alone: no connection, and nothing that happened on one, changes it. It is made anew only
     when the revision has changed, and then only the tools of actions that changed are checked again. Where all actions
@@ -112,23 +113,34 @@ class Listing:
             return entry.status is Status.ACTIVE and self._publish(entry) is not None
         return any(tool.name == name for tool in self.tools()[len(self._meta_tools) :])
 
-    def page(self, cursor: str | None) -> ListToolsResult:
-        """One page. A cursor is the name of the last tool before it, so a change of the library in between neither
-        repeats nor skips an action that stayed.
+    def page(self, cursor: str | None, scopes: Collection[str] = ALL_SCOPES) -> ListToolsResult:
+        """One page, of what the scopes are good for. A cursor is the name of the last tool before it, so a change of
+        the library in between neither repeats nor skips an action that stayed.
 
         Raises:
             ValueError: no such cursor was given out.
         """
         if cursor is not None and not cursor.startswith("after:"):
             raise ValueError(cursor)
-        tools = [] if cursor else list(self._meta_tools)
+        tools = [] if cursor else [tool for tool in self._meta_tools if is_of_use(tool.name, scopes)]
         last = ""
-        for tool in self._tools_after((cursor or "").removeprefix("after:")):
+        for tool in self._tools_after((cursor or "").removeprefix("after:")) if RUN in scopes else ():
             if len(tools) == PAGE_TOOLS:
                 return ListToolsResult(tools=tools, next_cursor=f"after:{last}")
             tools.append(tool)
             last = tool.name
         return ListToolsResult(tools=tools)
+
+    def input_schema(self, name: str) -> dict[str, Any] | None:
+        """Of the tool of that name; None where there is none."""
+        for tool in self._meta_tools:
+            if tool.name == name:
+                return tool.input_schema
+        try:
+            found = self._publish(self._store.get(name))
+        except (ActionNotFound, LibraryError):
+            return None
+        return found.input_schema if found else None
 
     def _tools_after(self, name: str) -> Iterator[Tool]:
         """Those of actions, by name."""
@@ -178,14 +190,14 @@ class ListCache:
     def __init__(
         self,
         listing: Listing,
-        principal_of: Callable[[Context], str],
+        scopes_of: Callable[[Context], frozenset[str]],
         on_first_list: Callable[[], None],
     ) -> None:
         self._listing = listing
-        self._principal_of = principal_of
+        self._scopes_of = scopes_of
         self._on_first_list: Callable[[], None] | None = on_first_list
         self._revision: int | None = None
-        self._answers: dict[tuple[str, str | None, str], dict[str, Any]] = {}
+        self._answers: dict[tuple[str, str | None, frozenset[str]], dict[str, Any]] = {}
 
     async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         if ctx.method != "tools/list":
@@ -197,7 +209,7 @@ class ListCache:
         if revision is None or revision != self._revision or len(self._answers) >= MAX_ANSWERS:
             self._answers.clear()
             self._revision = revision
-        key = (ctx.protocol_version, cursor, self._principal_of(ctx))
+        key = (ctx.protocol_version, cursor, self._scopes_of(ctx))
         answer = self._answers.get(key)
         if answer is None:
             result = await call_next(ctx)

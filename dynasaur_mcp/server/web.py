@@ -19,8 +19,10 @@ from typing import Any
 
 import anyio
 import uvicorn
-from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
+from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware, authorization_context
 from mcp.server.auth.provider import TokenVerifier
+from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
+from mcp.server.auth.settings import AuthSettings
 from mcp.server.lowlevel import Server
 from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http import EventStore
@@ -35,12 +37,15 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dynasaur_mcp.errors import SettingsError
-from dynasaur_mcp.server.door import Guard, Turns
+from dynasaur_mcp.server.door import Guard, Turns, refuse
 from dynasaur_mcp.server.events import EventLog, Events
+from dynasaur_mcp.server.metrics import Metrics
+from dynasaur_mcp.server.scopes import ALL_SCOPES, MANAGE
 
 logger = logging.getLogger(__name__)
 
 MCP_PATH, SSE_PATH, MESSAGES_PATH = "/mcp", "/sse", "/messages/"
+METRICS_PATH = "/metrics"
 _KEEP_ALIVE_SECONDS = 30
 _CLOSE_SECONDS = 5
 """For connections to close once their requests have ended."""
@@ -59,14 +64,28 @@ class Front:
     certificate: Path | None = None
     key: Path | None = None
     drain_seconds: float = 30.0
+    most_each: int = 512
+    """Requests of one principal that are open at once, and sessions of the protocol."""
+    auth: AuthSettings | None = None
+    """Where tokens come from, if an authorization server makes them."""
 
 
 class Sessions(StreamableHTTPSessionManager):
     """The sessions of clients of the handshake era, each with events of its own."""
 
-    def __init__(self, server: Server[Any]) -> None:
+    def __init__(self, server: Server[Any], most_each: int) -> None:
         self._log = EventLog()
+        self._most_each = most_each
         super().__init__(server)
+
+    async def _handle_stateful_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        opens = all(name != b"mcp-session-id" for name, _ in scope["headers"])
+        who = authorization_context(scope["user"])
+        if opens and sum(owner == who for owner in self._session_owners.values()) >= self._most_each:
+            refused = refuse(429, f"You have {self._most_each} sessions of the protocol open, which is the most.", 60)
+            await refused(scope, receive, send)
+            return
+        await super()._handle_stateful_request(scope, receive, send)
 
     # The SDK reads it once for each session that it opens.
     @property
@@ -95,6 +114,7 @@ def build_app(
     sessions: Sessions,
     verifier: TokenVerifier,
     turns: Turns,
+    metrics: Metrics,
     front: Front,
     is_ready: Callable[[], bool],
 ) -> ASGIApp:
@@ -112,8 +132,16 @@ def build_app(
             Route(MCP_PATH, StreamableHTTPASGIApp(sessions)),
             Route(SSE_PATH, Sse(server, sse), methods=["GET"]),
             Mount(MESSAGES_PATH, sse.handle_post_message),
+            Route(METRICS_PATH, RequireAuthMiddleware(metrics.app, [MANAGE])),
         ]
     )
+    routes: list[Route] = []
+    metadata_url = None
+    if front.auth and (resource := front.auth.resource_server_url):
+        metadata_url = build_resource_metadata_url(resource)
+        routes = create_protected_resource_routes(
+            resource, [front.auth.issuer_url], sorted(ALL_SCOPES), resource_name="dynasaur-mcp"
+        )
     cors = Middleware(
         CORSMiddleware,
         allow_origins=front.origins,
@@ -125,11 +153,12 @@ def build_app(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            Mount("/", RequireAuthMiddleware(turns.admit(protected), [])),
+            *routes,
+            Mount("/", RequireAuthMiddleware(turns.admit(protected), [], metadata_url)),
         ],
         middleware=[cors, Middleware(AuthenticationMiddleware, backend=BearerAuthBackend(verifier))],
     )
-    return Guard(app, front.hosts, front.origins)
+    return metrics.count_answers(Guard(app, front.hosts, front.origins))
 
 
 class _Uvicorn(uvicorn.Server):
@@ -141,16 +170,27 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def serve_http(
-    server: Server[Any], verifier: TokenVerifier, front: Front, turns: Turns, is_ready: Callable[[], bool]
+    server: Server[Any],
+    verifier: TokenVerifier,
+    front: Front,
+    *,
+    is_ready: Callable[[], bool],
+    gauges: dict[str, tuple[str, Callable[[], float]]],
 ) -> None:
     """Serve until SIGTERM or SIGINT, and on until the calls in flight have ended; a second one ends at once.
 
     Raises:
         SettingsError: it cannot listen there, or the certificate cannot be used.
     """
-    server.middleware.append(turns.count)
-    sessions = Sessions(server)
-    app = build_app(server, sessions, verifier, turns, front, is_ready)
+    turns = Turns(front.most_each)
+    at_work = {
+        "calls_at_work": ("Requests of clients at work", lambda: turns.calls),
+        "http_requests_open": ("HTTP requests that are open, streams included", lambda: len(turns)),
+    }
+    metrics = Metrics(gauges | at_work)
+    server.middleware += [turns.count, metrics.watch]
+    sessions = Sessions(server, front.most_each)
+    app = build_app(server, sessions, verifier, turns, metrics, front, is_ready)
     web = _Uvicorn(configure(app, front))
     with contextlib.closing(listen(front.host, front.port)) as listener:
         async with sessions.run(), anyio.create_task_group() as tasks:
