@@ -7,7 +7,10 @@ in, a fork, its answer out. Ours are measured twice: by `execute_action` in this
 and over stdio, where the SDK's own cost (a bare echo tool is in the table) comes on top.
 
 Memory is that of the host: the proportional share of every process of a worker, what holds it from outside (bubblewrap,
-containerd's shim) included. CPU is the server's own for one call, its workers' not counted.
+containerd's shim) included.
+
+Where the time goes: processor time of one call, in the server, in the workers' supervisors (or the bare program, which
+forks itself), in what forks (zygotes), and in the forks. What is left of the cores is the client's and the kernel's.
 """
 
 import argparse
@@ -23,7 +26,7 @@ from pathlib import Path
 import anyio
 from call import ADD
 from peer import BARE, OURS, Peer
-from places import Bare, Place, add_place_options, ask, memory_of, read_places
+from places import Bare, Place, add_place_options, ask, cpu_of, memory_of, read_places
 from timing import check
 
 from dynasaur_mcp.app import open_app
@@ -43,9 +46,9 @@ class Rate:
     """What a measurement came to."""
 
     per_second: float
-    cpu_ms: float | None = None
-    """Of the server, for one call."""
     bytes_each: float | None = None
+    cpu_ms: tuple[float | None, ...] = ()
+    """Of one call: server, supervisor, zygotes, forks."""
 
 
 def measure_bare(place: Place, sessions: int, seconds: float) -> Rate:
@@ -54,6 +57,7 @@ def measure_bare(place: Place, sessions: int, seconds: float) -> Rate:
         for bare in bares * WARM_UP_CALLS:
             ask(bare)
         calls = 0
+        before = _workers_cpu(place, [bare.id for bare in bares])
         began = time.perf_counter()
         for bare in bares:
             bare.send(REQUEST)
@@ -64,7 +68,10 @@ def measure_bare(place: Place, sessions: int, seconds: float) -> Rate:
                 calls += 1
         for bare in bares:
             bare.receive()
-        return Rate(calls / elapsed, bytes_each=_mean(memory_of(place, bare.id) for bare in bares))
+        after = _workers_cpu(place, [bare.id for bare in bares])
+        return Rate(
+            calls / elapsed, _mean(memory_of(place, bare.id) for bare in bares), (None, *_each(before, after, calls))
+        )
 
 
 async def measure_app(place: Place, sessions: int, seconds: float, library: Path) -> Rate:
@@ -110,14 +117,20 @@ async def measure_app(place: Place, sessions: int, seconds: float, library: Path
         principals = [f"principal{number}" for number in range(sessions)]
         for principal in principals * WARM_UP_CALLS:
             await call(principal)
+        workers = [held.worker for held in await app.pool.held()]
+        before = _workers_cpu(place, workers)
         began, used = time.perf_counter(), time.process_time()
         ends_at = began + seconds
         async with anyio.create_task_group() as tasks:
             for principal in principals:
                 tasks.start_soon(keep_calling, principal)
         elapsed, cpu = time.perf_counter() - began, time.process_time() - used
-        workers = [held.worker for held in await app.pool.held()]
-        return Rate(calls / elapsed, cpu / calls * 1000, _mean(memory_of(place, worker) for worker in workers))
+        after = _workers_cpu(place, workers)
+        return Rate(
+            calls / elapsed,
+            _mean(memory_of(place, worker) for worker in workers),
+            (cpu / calls * 1000, *_each(before, after, calls)),
+        )
 
 
 def measure_stdio(place: Place, sessions: int, seconds: float, library: Path) -> Rate:
@@ -153,7 +166,20 @@ def _keep_calling(peer: Peer, turns: Iterable[tuple[str, dict[str, object]]], se
     cpu = peer.cpu_seconds() - used
     for _ in under_way:
         peer.next_result()
-    return Rate(calls / elapsed, cpu / calls * 1000)
+    return Rate(calls / elapsed, cpu_ms=(cpu / calls * 1000,))
+
+
+def _workers_cpu(place: Place, workers: Iterable[str]) -> list[float] | None:
+    """Of all of them, as `cpu_of`."""
+    each = [cpu_of(place, worker) for worker in workers]
+    return None if None in each else [sum(seconds) for seconds in zip(*filter(None, each), strict=True)]
+
+
+def _each(before: list[float] | None, after: list[float] | None, calls: int) -> tuple[float | None, ...]:
+    """Milliseconds a call."""
+    if before is None or after is None:
+        return ()
+    return tuple((late - early) / calls * 1000 for early, late in zip(before, after, strict=True))
 
 
 def _mean(values: Iterable[int | None]) -> float | None:
@@ -167,7 +193,8 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     add_place_options(options)
     given = options.parse_args()
-    print(f"{'calls at once':<28} {'calls/s':>8} {'per core':>8} {'of bare':>8} {'CPU ms':>7} {'MB each':>8}")
+    parts = " ".join(f"{part:>10}" for part in ("server ms", "supervisor", "zygotes", "forks"))
+    print(f"{'calls at once':<26} {'calls/s':>8} {'per core':>8} {'of bare':>8} {'MB each':>8} {parts}")
     for sessions in given.sessions:
         _print(f"{sessions} bare echo tool", measure_echo(sessions, given.seconds), None)
     for place in read_places(given):
@@ -187,10 +214,10 @@ def main() -> None:
 def _print(name: str, rate: Rate, bare: Rate | None) -> None:
     cores = len(os.sched_getaffinity(0))
     share = f"{rate.per_second / bare.per_second:.0%}" if bare else ""
-    cpu = f"{rate.cpu_ms:.2f}" if rate.cpu_ms is not None else ""
+    parts = " ".join(f"{ms:>10.2f}" if ms is not None else " " * 10 for ms in rate.cpu_ms)
     memory = f"{rate.bytes_each / 1e6:.1f}" if rate.bytes_each is not None else ""
     print(
-        f"{name:<28} {rate.per_second:>8.0f} {rate.per_second / cores:>8.0f} {share:>8} {cpu:>7} {memory:>8}",
+        f"{name:<26} {rate.per_second:>8.0f} {rate.per_second / cores:>8.0f} {share:>8} {memory:>8} {parts}",
         flush=True,
     )
 
