@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import logging
 import os
+import sys
 import threading
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -86,8 +89,13 @@ class Embedder:
 
 
 def _load_model(model: str) -> Any:
-    # Imported by name: the extra `semantic` is missing where types are checked. It takes seconds, so it is done here.
-    from_library = importlib.import_module("sentence_transformers").SentenceTransformer
+    is_folder = os.path.isabs(model) or model.startswith(".")
+    # Before the import, which takes seconds and some 400 MB.
+    if is_folder and not os.path.isdir(model):
+        raise FileNotFoundError("there is no such folder")
+    # Imported by name: the extra `semantic` is missing where types are checked.
+    with _doing_without("sklearn.metrics"):
+        from_library = importlib.import_module("sentence_transformers").SentenceTransformer
     # Threads that wait for each other on busy cores: with two, a query took 436 ms on a loaded machine of two cores
     # instead of 15, and 13 instead of 15 on an idle one.
     importlib.import_module("torch").set_num_threads(1)
@@ -98,9 +106,32 @@ def _load_model(model: str) -> Any:
     except Exception:  # boundary: a model that is not on this machine raises one of many kinds
         if model.split("/")[-1] == PACKAGED_MODEL and importlib.util.find_spec(_PACKAGE):
             return from_library(os.fspath(importlib.import_module(_PACKAGE).get_model_path()))
-        if os.path.isabs(model) or model.startswith("."):
+        if is_folder:
             raise
         return from_library(model)
+
+
+class _Absent(types.ModuleType):
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+@contextlib.contextmanager
+def _doing_without(module: str) -> Iterator[None]:
+    """Whoever imports names from it meanwhile gets None by them.
+
+    sentence-transformers takes a distance of sparse matrices from scikit-learn, which no search asks for. With it come
+    much of scipy, and pandas where that is installed: 70 MB, and a second or two.
+    """
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = _Absent(module)
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 def _silence(module: str) -> None:

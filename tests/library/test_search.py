@@ -4,6 +4,8 @@ import contextlib
 import logging
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -241,8 +243,29 @@ def test_without_a_model_words_are_all_and_the_log_says_so(
     with caplog.at_level(logging.WARNING):
         embedder.start()
         assert not index.settle(60)
-    assert len(caplog.records) <= 1
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("search goes by words alone")
+    assert said.endswith("there is no such folder")
     assert search("excel", index, filled).used == "words"
+
+
+@pytest.mark.parametrize(
+    ("model", "absent"),
+    [("/nowhere", {"torch", "sentence_transformers"}), ("all-MiniLM-L6-v2", {"pandas", "sklearn.metrics"})],
+)
+def test_search_imports_no_more_than_it_needs(model: str, absent: set[str], require: Callable[[str], None]) -> None:
+    require("model")
+    code = f"""
+import sys
+from dynasaur_mcp.library.embedding import Embedder
+embedder = Embedder({model!r})
+embedder.start()
+assert embedder.wait(300) == (not {model!r}.startswith("/"))
+assert not embedder.ready or len(embedder.embed(["a text"])[0]) == 384 * 4
+print(*sorted({absent!r} & set(sys.modules)))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "\n"
 
 
 @pytest.fixture(scope="session")
