@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -99,6 +100,9 @@ class Turns:
 
         turn = anyio.CancelScope()
         self._open[turn] = ends_by_itself(scope)
+        expires_at = scope["user"].access_token.expires_at
+        if expires_at and not self._open[turn]:  # a stream may not outlive the token that opened it
+            turn.deadline = anyio.current_time() + expires_at - time.time()
         try:
             with turn:
                 await app(scope, receive, watch)

@@ -39,6 +39,11 @@ class _Metadata(BaseModel):
     jwks_uri: str
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 class Issuer(TokenVerifier):
     """The authorization server whose tokens are taken."""
 
@@ -114,7 +119,7 @@ def find_jwks(issuer: str) -> str:
         f"{issuer.rstrip('/')}/.well-known/openid-configuration",
     ):
         try:
-            with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer:
+            with urllib.request.build_opener(_NoRedirects).open(url, timeout=_TIMEOUT_SECONDS) as answer:
                 found = _Metadata.model_validate(json.loads(answer.read(_MAX_BYTES)))
         except (urllib.error.HTTPError, ValidationError, ValueError):
             continue

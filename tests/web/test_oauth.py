@@ -135,6 +135,16 @@ async def test_only_tokens_for_this_server_by_its_issuer_are_taken(serve_http: S
         assert "Traceback" not in log
 
 
+async def test_stream_ends_with_the_token_that_opened_it(serve_http: StartServer, issuer: Issuer) -> None:
+    async with serve_http(**settings(issuer)) as server:
+        ends_soon = issuer.token(exp=int(time.time()) - 26)  # clocks may differ by 30 s
+        async with server.http(ends_soon) as http, http.stream("GET", "/sse") as stream:
+            assert stream.status_code == 200
+            with anyio.fail_after(15):
+                assert "session_id" in "".join([line async for line in stream.aiter_lines()])
+            assert (await http.get("/sse")).status_code == 401
+
+
 async def test_new_key_of_the_issuer_is_taken_and_the_old_one_is_not(serve_http: StartServer, issuer: Issuer) -> None:
     async with serve_http(**settings(issuer)) as server:
         old = issuer.token()
