@@ -62,6 +62,22 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+async def test_jail_of_a_server_with_real_time_priority_has_none(open_sandbox: OpenPool) -> None:
+    usual = os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except PermissionError:
+        pytest.skip("this user may not raise its own priority")
+    try:
+        async with open_sandbox() as pool, pool.session("me") as session:
+            assert await shown(session, "1 + 1") == "2"
+            inside = descendants(os.getpid())
+            assert inside
+            assert {os.sched_getscheduler(pid) for pid in inside} == {os.SCHED_OTHER}
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, usual)
+
+
 async def test_process_started_between_requests_is_ended_without_one(open_sandbox: OpenPool) -> None:
     code = """
 import os, signal, threading, time
