@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from dynasaur_mcp.errors import ArgumentsInvalid
-from dynasaur_mcp.server.content import clean_line
+from dynasaur_mcp.server.text import clean_line
 from dynasaur_mcp.types import JSON, NAME_PATTERN, Problem
 
 

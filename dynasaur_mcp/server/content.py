@@ -4,18 +4,13 @@ Three rules, from what clients do with results. Many forward only `structuredCon
 carries everything too; errors are text only, since a strict client would hold them against the output schema; and
 images are never paired with structured content, or nobody would see them. Where a tool has promised an output schema
 the structured content wins and the text says how to see the images.
-
-Whatever comes from a sandbox is cleaned first: a lone surrogate, or a value nested too deep, would end the whole
-connection when the SDK writes the answer.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import math
 import mimetypes
-import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -24,75 +19,29 @@ from urllib.parse import quote
 from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
 from dynasaur_mcp.errors import DynasaurError, NetworkDenied
+from dynasaur_mcp.server.text import (
+    MAX_DEPTH,
+    TooDeepError,
+    clean_line,
+    clean_text,
+    clean_value,
+    count,
+    join,
+    section,
+    shorten,
+    shorten_to_tail,
+)
 from dynasaur_mcp.types import JSON, Ending, Entry, Found, Image, Match, Outcome, Status
 
 if TYPE_CHECKING:
     from dynasaur_mcp.define import Definition
     from dynasaur_mcp.runs import Run
 
-MAX_DEPTH = 100
 MAX_FILES = 20
 WRITE_IT = "Write it: try it with run_python, keep it with define_action."
 SIGNATURE_CHARACTERS = 400
 NEAREST = 3
 """Actions that are named where none fits."""
-_ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-class TooDeepError(Exception):
-    """A value is nested deeper than `MAX_DEPTH`."""
-
-
-def clean_text(text: str) -> str:
-    """Text that is safe in JSON and reads as it prints: colours gone, other control characters escaped."""
-    text = _ANSI.sub("", text.replace("\r\n", "\n")).replace("\r", "\n")
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-
-
-def clean_value(value: JSON, depth: int = MAX_DEPTH) -> JSON:
-    """A value as strict JSON: no lone surrogates, no NaN or infinity (they become null).
-
-    Raises:
-        TooDeepError: see there.
-    """
-    if depth == 0:
-        raise TooDeepError
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {clean_value(str(key)): clean_value(item, depth - 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean_value(item, depth - 1) for item in value]
-    return value
-
-
-def shorten(text: str, limit: int, rest: str) -> str:
-    """At most about `limit` characters: head and tail, and between them a line that says where the rest is."""
-    if len(text) <= limit:
-        return text
-    head, tail = text[: limit * 2 // 3], text[-(limit // 3) :]
-    return f"{head}\n[… {len(text) - len(head) - len(tail):,} characters left out{rest} …]\n{tail}"
-
-
-def shorten_to_tail(text: str, limit: int, rest: str) -> str:
-    """The newest of a text that is still growing, after a line that says where the rest is."""
-    if len(text) <= limit:
-        return text
-    return f"[… {len(text) - limit:,} characters before this{rest} …]\n{text[-limit:]}"
-
-
-def clean_line(text: str, limit: int) -> str:
-    """One printable line of at most `limit` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def first_line(error: Exception) -> str:
-    """What a model is told of an error that only the operator can mend."""
-    return clean_line((str(error).splitlines() or [type(error).__name__])[0], 300)
 
 
 def result_of_text(text: str) -> CallToolResult:
@@ -324,20 +273,6 @@ def describe_match(match: Match, *, full: bool) -> str:
     if full and entry.schemas is not None:
         lines.append(f"  Arguments: {json.dumps(entry.input_schema, ensure_ascii=False)}")
     return "\n".join(lines)
-
-
-def section(label: str, text: str) -> str:
-    """A labelled text, or nothing where there is none."""
-    text = text.rstrip()
-    return f"{label}:\n{text}" if text else ""
-
-
-def join(*sections: str) -> str:
-    return "\n\n".join(text for text in sections if text)
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def blocks(text: str, images: Sequence[Image]) -> list[ContentBlock]:

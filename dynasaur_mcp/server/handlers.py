@@ -64,6 +64,7 @@ from dynasaur_mcp.server.arguments import (
 )
 from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
 from dynasaur_mcp.server.scopes import ALL_SCOPES, READ, scope_of, scope_of_resource
+from dynasaur_mcp.server.text import clean_text, first_line, shorten
 from dynasaur_mcp.sessions import close_session, list_sessions
 from dynasaur_mcp.step import run_step
 from dynasaur_mcp.types import JSON, META_TOOLS, Entry, LibraryChanged, Outcome
@@ -175,10 +176,10 @@ class Handlers:
         try:
             return await self._route(ctx, params.name, self._admit(ctx, params))
         except ActionError as error:
-            return content.result_of_error(content.shorten(str(error), self.output_characters, ""))
+            return content.result_of_error(shorten(str(error), self.output_characters, ""))
         except (SandboxError, LibraryError) as error:
             logger.error("%s: %s (%r)", params.name, error, error.__cause__)
-            return content.result_of_error(content.first_line(error))
+            return content.result_of_error(first_line(error))
         except Exception:  # boundary: a bug of ours must not look like a protocol error
             logger.exception("Calling %r failed", params.name)
             return content.result_of_error("Internal error, logged by the server. Other calls still work.")
@@ -292,7 +293,7 @@ class Handlers:
         """Wait for a run, and tell its client what it prints, if that asked for progress."""
         if ctx.meta and "progress_token" in ctx.meta:
             async for characters, text in run.follow(seconds):
-                await ctx.session.report_progress(characters, None, content.clean_text(text[-PROGRESS_CHARACTERS:]))
+                await ctx.session.report_progress(characters, None, clean_text(text[-PROGRESS_CHARACTERS:]))
             seconds = 0
         await run.wait(seconds)
 
@@ -338,7 +339,7 @@ class Handlers:
                 changed=partial(self._announce, ctx),
             )
         return content.result_of_text(
-            content.shorten(text, self.output_characters, f"; the source: resource dynasaur://actions/{given.name}")
+            shorten(text, self.output_characters, f"; the source: resource dynasaur://actions/{given.name}")
         )
 
     async def _execute(
@@ -383,7 +384,7 @@ class Handlers:
                 raise ScopeMissing(params.uri, scope)
             self.pool.quotas.admit_call(self.principal_of(ctx))
         except ActionError as error:
-            raise MCPError(INVALID_REQUEST, content.first_line(error)) from None
+            raise MCPError(INVALID_REQUEST, first_line(error)) from None
         return await resources.read_resource(
             params.uri, store=self.store, runs=self.runs, pool=self.pool, principal=self.principal_of(ctx)
         )

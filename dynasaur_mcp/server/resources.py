@@ -22,7 +22,8 @@ from mcp_types import (
 )
 
 from dynasaur_mcp.errors import ActionError, FileRefused, SandboxError
-from dynasaur_mcp.server.content import clean_line, clean_text, first_line, join, mime_type_of, section
+from dynasaur_mcp.server.content import mime_type_of
+from dynasaur_mcp.server.text import clean_line, clean_text, first_line, join, section
 from dynasaur_mcp.types import JSON, Status
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from dynasaur_mcp.server.arguments import (
     RunPython,
     SearchActions,
 )
-from dynasaur_mcp.server.content import clean_line
+from dynasaur_mcp.server.text import clean_line
 from dynasaur_mcp.types import JSON, Entry
 
 DESCRIPTION_CHARACTERS = 1000

@@ -13,6 +13,7 @@ from mcp_types.jsonrpc import JSONRPCResponse
 from mcp_types.methods import serialize_server_result
 
 from dynasaur_mcp.server import content
+from dynasaur_mcp.server.text import clean_text, first_line
 from dynasaur_mcp.types import Ending, Entry, Image, Outcome, Schemas, WorkspaceFile
 
 LIMIT = 300
@@ -167,7 +168,7 @@ def test_hostile_text_never_breaks_the_answer(hostile: str, make_entry: Callable
 
 
 def test_colours_and_carriage_returns_are_taken_out() -> None:
-    assert content.clean_text("\x1b[1;31mred\x1b[0m\r\n10 %\r20 %") == "red\n10 %\n20 %"
+    assert clean_text("\x1b[1;31mred\x1b[0m\r\n10 %\r20 %") == "red\n10 %\n20 %"
 
 
 def test_value_nested_too_deep_is_an_error_not_a_lost_connection(make_entry: Callable[..., Any]) -> None:
@@ -214,8 +215,8 @@ def test_run_still_going_gives_its_id_and_output_so_far() -> None:
 
 
 def test_error_for_the_operator_is_one_printable_line() -> None:
-    assert content.first_line(RuntimeError("no docker\nTraceback of ours")) == "no docker"
-    assert content.first_line(RuntimeError()) == "RuntimeError"
+    assert first_line(RuntimeError("no docker\nTraceback of ours")) == "no docker"
+    assert first_line(RuntimeError()) == "RuntimeError"
 
 
 def test_link_is_given_to_clients_that_know_links_only() -> None:
