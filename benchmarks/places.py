@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pydantic
+
 from dynasaur_mcp.sandbox.bubblewrap import find_bwrap
 from dynasaur_mcp.sandbox.engine import connect
 from dynasaur_mcp.sandbox.image import image_tag
@@ -23,6 +25,7 @@ from dynasaur_mcp.settings import read_settings
 
 PROGRAM = Path(__file__).with_name("bare_fork.py").read_text()
 IMAGE = read_settings().image or image_tag()
+_IMPORT_PYDANTIC = "import sys; sys.path.append('{}'); import pydantic.json_schema\nimport gc; gc.freeze()\n"
 _STREAM_HEADER = struct.Struct(">BxxxI")
 
 
@@ -55,9 +58,12 @@ class Place:
         return ["--sandbox", self.sandbox, *(["--docker-runtime", self.runtime] if self.runtime else [])]
 
     @contextmanager
-    def open_bare(self) -> Iterator[Bare]:
-        """Without us, ready."""
-        with _open_jail() if self.sandbox == "jail" else _open_container(self.runtime) as bare:
+    def open_bare(self, *, with_pydantic: bool = False) -> Iterator[Bare]:
+        """Without us, ready; what forks has imported nothing, or what validates the arguments of calls."""
+        in_jail = self.sandbox == "jail"
+        program = _IMPORT_PYDANTIC.format(Path(pydantic.__file__).parents[1] if in_jail else "/opt/worker")
+        program = (program if with_pydantic else "") + PROGRAM
+        with _open_jail(program) if in_jail else _open_container(program, self.runtime) as bare:
             bare.receive()
             yield bare
 
@@ -144,7 +150,7 @@ _client = functools.cache(connect)
 
 
 @contextmanager
-def _open_container(runtime: str) -> Iterator[_Attachment]:
+def _open_container(program: str, runtime: str) -> Iterator[_Attachment]:
     """Hardened as the workers are, as far as it may cost anything: through the docker SDK alone."""
     client = _client()
     name = f"dynasaur-bench-{secrets.token_hex(4)}"
@@ -162,7 +168,7 @@ def _open_container(runtime: str) -> Iterator[_Attachment]:
         runtime=runtime or None,
     )
     client.create_container(
-        IMAGE, ["-I", "-c", PROGRAM], entrypoint=["python3"], name=name, stdin_open=True, host_config=host
+        IMAGE, ["-I", "-c", program], entrypoint=["python3"], name=name, stdin_open=True, host_config=host
     )
     try:
         stream = client.attach_socket(name, {"stdin": 1, "stdout": 1, "stream": 1})
@@ -175,7 +181,7 @@ def _open_container(runtime: str) -> Iterator[_Attachment]:
 
 
 @contextmanager
-def _open_jail() -> Iterator[_Pipes]:
+def _open_jail(program: str) -> Iterator[_Pipes]:
     command = [
         find_bwrap(),
         "--unshare-all",
@@ -192,7 +198,7 @@ def _open_jail() -> Iterator[_Pipes]:
     os.sched_setaffinity(0, {random.choice(sorted(before))})  # one CPU, as the workers have
     try:
         process = subprocess.Popen(
-            [*command, "-I", "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            [*command, "-I", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
     finally:
         os.sched_setaffinity(0, before)

@@ -3,7 +3,8 @@
     python benchmarks/throughput.py [--sessions 1 8 32] [--seconds 3] [--sandboxes docker jail] [--runtimes runsc]
 
 The floor is the same number of containers (or jails) without us, each asked anew as soon as it has answered: a frame
-in, a fork, its answer out. Ours are measured twice: by `execute_action` in this process, which is all of us but MCP,
+in, a fork, its answer out. A second one forks from a process that has pydantic imported, which every call of ours needs
+and no fork comes free of. Ours are measured twice: by `execute_action` in this process, which is all of us but MCP,
 and over stdio, where the SDK's own cost (a bare echo tool is in the table) comes on top.
 
 Memory is that of the host: the proportional share of every process of a worker, what holds it from outside (bubblewrap,
@@ -51,9 +52,10 @@ class Rate:
     """Of one call: server, supervisor, zygotes, forks."""
 
 
-def measure_bare(place: Place, sessions: int, seconds: float) -> Rate:
+def measure_bare(place: Place, sessions: int, seconds: float, *, with_pydantic: bool) -> Rate:
     with ExitStack() as stack:
-        bares: list[Bare] = [stack.enter_context(place.open_bare()) for _ in range(sessions)]
+        opened = (place.open_bare(with_pydantic=with_pydantic) for _ in range(sessions))
+        bares: list[Bare] = [stack.enter_context(bare) for bare in opened]
         for bare in bares * WARM_UP_CALLS:
             ask(bare)
         calls = 0
@@ -200,8 +202,10 @@ def main() -> None:
     for place in read_places(given):
         for sessions in given.sessions:
             with tempfile.TemporaryDirectory() as library:
-                bare = measure_bare(place, sessions, given.seconds)
+                bare = measure_bare(place, sessions, given.seconds, with_pydantic=False)
                 _print(f"{sessions} {place.name}: bare fork", bare, None)
+                heavier = measure_bare(place, sessions, given.seconds, with_pydantic=True)
+                _print(f"{sessions} {place.name}: with pydantic", heavier, bare)
                 ours = anyio.run(measure_app, place, sessions, given.seconds, Path(library))
                 _print(f"{sessions} {place.name}: in process", ours, bare)
                 _print(
