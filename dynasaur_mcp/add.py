@@ -12,6 +12,7 @@ from typing import Literal
 from dynasaur_mcp.app import App
 from dynasaur_mcp.define import define_action
 from dynasaur_mcp.errors import (
+    ActionBroken,
     ActionError,
     ActionExists,
     ActionInvalid,
@@ -85,6 +86,8 @@ async def add_action(action: Action, app: App, *, author: str, replace: bool = F
     file = f"{action.name}.py"
     try:
         there = app.store.get(action.name)
+    except ActionBroken as error:
+        return Added(file, "not kept", str(error))
     except ActionNotFound:
         there = None
     if there and there.action.sha256 == action.sha256 and not _may_change(there):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator, Sequence
 
 from dynasaur_mcp.errors import DynasaurError, SettingsError
+
+COMPLETION = "_DYNASAUR_MCP_COMPLETE"
+"""Set by a shell that asks how a command can go on."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if given[:1] == ["serve"] or (not given and not sys.stdin.isatty()):
+        if given[:1] == ["serve"] or (not given and not sys.stdin.isatty() and COMPLETION not in os.environ):
             # Importing makes very many objects and no garbage: looking for some takes a tenth of the time to the first
             # answer. `app.serve` turns it on again.
             gc.disable()

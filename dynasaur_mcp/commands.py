@@ -15,7 +15,6 @@ import anyio
 import typer
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.table import Table
 from rich.text import Text
 
 from dynasaur_mcp import __version__
@@ -32,8 +31,9 @@ from dynasaur_mcp.operate import files, ps, sessions
 from dynasaur_mcp.records import restore, stale, stats
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.sweep import sweep
-from dynasaur_mcp.tables import AsJson, show_json, show_table
+from dynasaur_mcp.tables import AsJson, show_json, show_row, show_table
 from dynasaur_mcp.types import Entry, Status
+from dynasaur_mcp.write import Name, complete_actions, edit, new, retest, watch
 
 LOCAL = "local"
 """Who defines actions here: the principal of every client on stdio, too."""
@@ -44,9 +44,9 @@ ClickException: Any = typer.BadParameter.__mro__[2]
 Library = Annotated[Path | None, typer.Option("--library", metavar="PATH", help="Folder of the action library.")]
 Sandbox = Annotated[Literal["auto", "docker", "jail"] | None, typer.Option("--sandbox", help="Where code runs.")]
 
-app = typer.Typer(
-    add_completion=False, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
-)
+Names = Annotated[list[str], typer.Argument(metavar="NAME…", autocompletion=complete_actions)]
+
+app = typer.Typer(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 actions = typer.Typer(help="Look after the library.", invoke_without_command=True)
 image = typer.Typer(help="The Docker image of the workers.", invoke_without_command=True)
 app.add_typer(actions, name="actions")
@@ -62,6 +62,10 @@ actions.command()(stale)
 actions.command()(restore)
 actions.command("import")(import_)
 actions.command("export")(export)
+actions.command()(new)
+actions.command()(edit)
+actions.command("test")(retest)
+actions.command()(watch)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -143,14 +147,17 @@ def doctor(library: Library = None, sandbox: Sandbox = None, as_json: AsJson = F
 
 
 @actions.command("list")
-def list_actions(library: Library = None) -> None:
+def list_actions(library: Library = None, as_json: AsJson = False) -> None:
     """List all actions, and the files that are none."""
     with open_store(read_settings(library=library)) as store:
+        entries = store.entries()
         rows = [
             (one.name, f"v{one.version}", describe_status(one), str(one.tests), str(one.calls), one.action.summary)
-            for one in store.entries()
+            for one in entries
         ]
-        if rows:
+        if as_json:
+            show_json([to_json(one) for one in entries])
+        elif rows:
             show_table(["name", "version", "status", "tests", "calls", "what it does"], rows)
         else:
             typer.echo("The library has no actions yet: `dynasaur-mcp actions add starter` brings some in.", err=True)
@@ -159,7 +166,7 @@ def list_actions(library: Library = None) -> None:
 
 
 @actions.command("show")
-def show_action(name: Annotated[str, typer.Argument()], library: Library = None) -> None:
+def show_action(name: Name, library: Library = None) -> None:
     """Print an action's source."""
     with open_store(read_settings(library=library)) as store:
         entry = store.get(name)
@@ -171,29 +178,6 @@ def show_action(name: Annotated[str, typer.Argument()], library: Library = None)
         console.print(Syntax(entry.action.source, "python", theme="ansi_dark", background_color="default"))
     else:
         typer.echo(entry.action.source, nl=not entry.action.source.endswith("\n"))
-
-
-@actions.command("test")
-def retest(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="All, when none is given.")] = None,
-    library: Library = None,
-    sandbox: Sandbox = None,
-) -> int:
-    """Run the tests of actions in a fresh worker."""
-
-    async def test() -> list[Entry]:
-        async with open_app(read_settings(library=library, sandbox=sandbox)) as app:
-            app.store.refresh()
-            chosen = [app.store.get(name) for name in names or []] or app.store.entries()
-            tested = [entry.name for entry in chosen if names or entry.status is not Status.DISABLED]
-            for name in tested:
-                await manage(name, "test", app)
-            return [app.store.get(name) for name in tested]
-
-    entries = anyio.run(test)
-    rows = [(entry.name, str(entry.tests), "\n".join(entry.tests.failures)) for entry in entries]
-    show_table(["name", "tests", "what failed"], rows)
-    return 1 if any(entry.tests.failures for entry in entries) else 0
 
 
 @actions.command("add")
@@ -212,7 +196,7 @@ def add(
         async with open_app(read_settings(library=library, sandbox=sandbox)) as app:
             added = []
             async for one in add_actions(paths, app, author=author, replace=replace, anyway=anyway):
-                show_added(one, room=max(len(path.name) for path in paths))
+                show_row(one.file, one.how, one.note, failed=one.failed, room=max(len(path.name) for path in paths))
                 added.append(one)
             return added
 
@@ -250,7 +234,7 @@ def read_version(text: str, store: FileStore) -> tuple[str, int]:
 
 
 @actions.command("remove")
-def remove(names: Annotated[list[str], typer.Argument(metavar="NAME…")], library: Library = None) -> None:
+def remove(names: Names, library: Library = None) -> None:
     """Delete actions. Their history stays, so that `actions restore` can bring them back."""
 
     async def delete() -> None:
@@ -293,13 +277,31 @@ def gc(
     packages: Annotated[
         bool, typer.Option("--packages", help="Remove all packages not in use; have their versions chosen anew.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove what killed servers left behind, and packages beyond their room."""
     swept = anyio.run(partial(sweep, read_settings(), all_packages=packages))
+    if as_json:
+        show_json([asdict(one) for one in swept])
+        return
     rows = [
         (one.sandbox, str(one.workers), str(one.sets), f"{one.bytes / (1 << 20):,.1f} MiB", one.note) for one in swept
     ]
     show_table(["sandbox", "workers", "package sets", "freed", ""], rows)
+
+
+def to_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "version": entry.version,
+        "status": entry.status,
+        "pinned": entry.pinned,
+        "tests": asdict(entry.tests),
+        "calls": entry.calls,
+        "author": entry.author,
+        "defined_at": entry.defined_at.isoformat(),
+        "summary": entry.action.summary,
+    }
 
 
 def describe_status(entry: Entry) -> str:
@@ -314,16 +316,3 @@ def show_finding(finding: Finding) -> None:
     console.print(Text.assemble((mark, style), "  ", (finding.what, "bold"), f": {finding.found}"), soft_wrap=True)
     if finding.advice:
         console.print(Text(f"         → {finding.advice}"), soft_wrap=True)
-
-
-def show_added(one: Added, *, room: int) -> None:
-    """A row at once, not a table at the end: the first packages take a while to install."""
-    console = Console()
-    if not console.is_terminal:
-        typer.echo("\t".join((one.file, one.how, " ".join(one.note.split()))))
-        return
-    row = Table.grid(padding=(0, 2, 0, 0))
-    row.add_column(width=room)
-    row.add_column(width=len("there already"))
-    row.add_row(one.file, Text(one.how, style="red" if one.failed else "green"), Text(one.note))
-    console.print(row)

@@ -184,7 +184,7 @@ async def _check_server(settings: Settings) -> Finding:
     """One call as a client makes it: a server that it starts, spoken to on stdin and stdout."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="dynasaur-doctor-") as folder, tempfile.TemporaryFile("w+") as log:
-        options = ["--library", str(Path(folder, "library")), "--sandbox", settings.sandbox]
+        options = ["--library", str(Path(folder, "library")), "--sandbox", settings.sandbox, "--transport", "stdio"]
         try:
             with anyio.fail_after(SERVER_SECONDS):
                 answer = await _call_server(server_command(*options), cast(TextIO, log))

@@ -51,8 +51,15 @@ def config(options: Annotated[list[str] | None, typer.Argument(metavar="[OPTIONS
         typer.echo(f"{file}: {'read' if file.exists() else 'not there'}", err=True)
 
 
+def _complete_clients(incomplete: str) -> list[str]:
+    return [word for word in ("remove", *CLIENTS) if word.startswith(incomplete)]
+
+
 def setup(
-    names: Annotated[list[str] | None, typer.Argument(metavar=f"[remove] [{'|'.join(CLIENTS)}]…")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar=f"[remove] [{'|'.join(CLIENTS)}]…", autocompletion=_complete_clients),
+    ] = None,
     print_only: Annotated[bool, typer.Option("--print", help="Only show the entry, and where it goes.")] = False,
 ) -> int:
     """Make this server known to MCP clients: to those named, else to all that are installed. `remove` undoes it.

@@ -18,7 +18,7 @@ import typer
 from dynasaur_mcp.control import ControlError, Running, find_running, read_answers
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.sweep import find_leftovers
-from dynasaur_mcp.tables import show_table
+from dynasaur_mcp.tables import AsJson, show_json, show_table
 
 LOCAL = "local"
 """The principal of every client on stdio."""
@@ -32,18 +32,23 @@ Server = Annotated[str, typer.Option("--server", metavar="PID", help="Which serv
 Principal = Annotated[str, typer.Option("--principal", help="Whose session.")]
 
 
-def ps() -> None:
+def ps(as_json: AsJson = False) -> None:
     """List the workers that run, of all servers, and what killed servers left behind."""
     settings = read_settings()
     rows: list[tuple[str, ...]] = []
-    for server in anyio.run(find_running, settings.cache):
+    running = anyio.run(find_running, settings.cache)
+    left = anyio.run(find_leftovers, settings)
+    if as_json:
+        gone = [{"sandbox": sandbox, "name": name} for sandbox, name in left]
+        show_json({"servers": [server.state for server in running], "left_over": gone})
+        return
+    for server in running:
         state = server.state
         head = (str(state["pid"]), state["sandbox"] or "none yet")
         rows += [(*head, one["worker"], one["name"], *describe_session(one)) for one in state["held"]]
         rows += [(*head, worker, "", "", "warm", "") for worker in state["warm"]]
         if not state["held"] and not state["warm"]:
             rows.append((*head, "", "", "", "no worker", ""))
-    left = anyio.run(find_leftovers, settings)
     rows += [("gone", *what, "", "", "left over: `dynasaur-mcp gc` removes it", "") for what in left]
     if not rows:
         typer.echo("No server runs.", err=True)
@@ -51,9 +56,13 @@ def ps() -> None:
 
 
 @sessions.command("list")
-def list_sessions() -> None:
+def list_sessions(as_json: AsJson = False) -> None:
     """List open sessions: who holds them, for how long they have been idle, what memory they use."""
     running = anyio.run(find_running, read_settings().cache)
+    if as_json:
+        servers = [(one.state["pid"], one.state["library"], one.state["held"]) for one in running]
+        show_json([{**held, "server": pid, "library": library} for pid, library, each in servers for held in each])
+        return
     rows = [
         (one["name"], *describe_session(one), str(server.state["pid"]), server.state["library"])
         for server in running

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from dynasaur_mcp.errors import ActionError, ActionNotFound
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.tally import Tally, find_stale, tally_actions
 from dynasaur_mcp.settings import read_settings
-from dynasaur_mcp.tables import show_table
+from dynasaur_mcp.tables import AsJson, show_json, show_table
 from dynasaur_mcp.types import Entry
 
 Library = Annotated[Path | None, typer.Option("--library", metavar="PATH", help="Folder of the action library.")]
@@ -23,7 +22,7 @@ Library = Annotated[Path | None, typer.Option("--library", metavar="PATH", help=
 
 def stats(
     library: Library = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show how often each action was used, used again in later sessions, and what that saved.
 
@@ -34,7 +33,7 @@ def stats(
         tallies = tally_actions(store.entries(), store.usages())
     total = _sum_up(tallies)
     if as_json:
-        typer.echo(json.dumps({"actions": [_to_json(tally) for tally in tallies], "total": total}, indent=2))
+        show_json({"actions": [_to_json(tally) for tally in tallies], "total": total})
         return
     columns = ["name", "by", "version", "calls", "succeeded", "p50", "last used", "reused", "depth", "tokens saved"]
     show_table(columns, map(_to_row, tallies))
@@ -95,10 +94,14 @@ def _sum_up(tallies: Sequence[Tally]) -> dict[str, int]:
 def stale(
     days: Annotated[float, typer.Option("--days", min=0, help="Not used for so long.")] = 30,
     library: Library = None,
+    as_json: AsJson = False,
 ) -> None:
     """List actions that were not used for long: not called, not imported by a step, not by way of another action."""
     with open_store(read_settings(library=library)) as store:
         found = find_stale(store.entries(), datetime.now(UTC), days)
+    if as_json:
+        show_json([_to_short_json(entry) for entry in found])
+        return
     if not found:
         typer.echo(f"Every action was used, or defined, within {days:g} days.", err=True)
     show_table(["name", "version", "status", "last used", "calls", "what it does"], map(_to_stale_row, found))
@@ -116,6 +119,17 @@ def _to_stale_row(entry: Entry) -> tuple[str, ...]:
     )
 
 
+def _to_short_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "version": entry.version,
+        "status": entry.status,
+        "last_use": entry.used_at.isoformat() if entry.used_at else None,
+        "calls": entry.calls,
+        "summary": entry.action.summary,
+    }
+
+
 def _show_day(when: datetime | None) -> str:
     return f"{when:%Y-%m-%d}" if when else ""
 
@@ -124,13 +138,18 @@ def restore(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Without: list what is deleted.")] = None,
     version: Annotated[int | None, typer.Option("--version", min=1, help="Its version; the last, if deleted.")] = None,
     library: Library = None,
+    as_json: AsJson = False,
 ) -> None:
     """Bring back deleted actions as they last were, or an earlier version of one."""
     settings = read_settings(library=library)
     with open_store(settings) as store:
         if not names:
-            rows = [(one.name, f"v{one.version}", str(one.calls), one.action.summary) for one in store.deleted()]
-            show_table(["name", "last version", "calls", "what it did"], rows)
+            deleted = store.deleted()
+            rows = [(one.name, f"v{one.version}", str(one.calls), one.action.summary) for one in deleted]
+            if as_json:
+                show_json([_to_short_json(one) for one in deleted])
+            else:
+                show_table(["name", "last version", "calls", "what it did"], rows)
         for name in names or []:
             back = version or _find_deleted(name, store)
             entry = store.rollback(name, back, author="local", require_approval=settings.require_approval)

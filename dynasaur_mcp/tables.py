@@ -30,3 +30,20 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
+
+
+def show_row(file: str, how: str, note: str, *, failed: bool, room: int = 0) -> None:
+    """One row at once, not a table at the end: of what takes a while.
+
+    Args:
+        room: For `file`, in columns.
+    """
+    console = Console()
+    if not console.is_terminal:
+        typer.echo("\t".join((file, how, " ".join(note.split()))))
+        return
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_column(width=max(room, len(file)))
+    row.add_column(width=len("there already"))
+    row.add_row(file, Text(how, style="red" if failed else "green"), Text(note))
+    console.print(row)
