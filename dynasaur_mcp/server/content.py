@@ -13,6 +13,7 @@ import json
 import mimetypes
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from dynasaur_mcp.runs import Run
 
 MAX_FILES = 20
+IMAGES_CHARACTERS = 1_005_000
+"""Of all images of one result: a client of the SDK ends a connection over HTTP at a message of more than 1 MiB."""
 WRITE_IT = "Write it: try it with run_python, keep it with define_action."
 SIGNATURE_CHARACTERS = 400
 NEAREST = 3
@@ -106,6 +109,7 @@ def present_run(run: Run, *, promised: bool = False, limit: int, knows_links: bo
         )
         text = join(head, section("Printed so far", shorten_to_tail(run.output, limit, where)))
         return result_of_error(text) if promised else result_of_text(text)
+    outcome = fit_images(outcome)
     links = link_files(outcome, run.session) if knows_links else []
     if run.entry is not None:
         return present_call(run.entry, outcome, where, run.session, links, promised=promised, limit=limit)
@@ -118,6 +122,18 @@ def present_run(run: Run, *, promised: bool = False, limit: int, knows_links: bo
     silent = "" if value or rest or outcome.images else "Done; it printed nothing and its last line has no value."
     content = blocks(join(silent, value, *saved, *rest, defined, tail), outcome.images)
     return CallToolResult(content=[*content, *links])
+
+
+def fit_images(outcome: Outcome) -> Outcome:
+    """With as many of its images, from the first, as one result may have."""
+    room = IMAGES_CHARACTERS
+    for shown, image in enumerate(outcome.images):
+        room -= len(image.base64)
+        if room < 0:
+            left = count(len(outcome.images) - shown, "image")
+            note = f"{left} left out: those of one result are too large together. Show them one by one, or save them."
+            return replace(outcome, images=outcome.images[:shown], notes=(*outcome.notes, note))
+    return outcome
 
 
 def where_to_read(run: Run) -> str:

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from dynasaur_mcp.sandbox.pool import Pool
 
 PAGE_RESOURCES = 500
-MAX_BYTES = 1 << 20
-"""Of a file in one answer."""
-MAX_CHARACTERS = 1_000_000
+MAX_BYTES = 736 << 10
+"""Of a file in one answer: a client of the SDK ends a connection over HTTP at a message of more than 1 MiB."""
+MAX_CHARACTERS = 250_000
 """Of a run's output in one answer."""
 _URI = re.compile(
     r"dynasaur://(?:actions/(?P<action>[a-z0-9_]{1,40})"

@@ -228,3 +228,10 @@ def test_link_is_given_to_clients_that_know_links_only() -> None:
     assert text_of(new) == text_of(old)
     assert "resource dynasaur://sessions/default/files/a%20b.csv" in text_of(old)
     send(new)
+
+
+def test_images_that_are_too_large_together_are_left_out_from_the_last() -> None:
+    half = Image("image/png", "x" * 500_000)
+    result = content.present_run(Ended(Outcome(Ending.RETURNED, images=(half, half, half))), limit=LIMIT)  # type: ignore[arg-type]
+    assert [block.type for block in result.content] == ["text", "image", "image"]
+    assert "1 image left out" in text_of(result)

@@ -32,6 +32,7 @@ def double(number: int) -> int:
     return 2 * number
 '''
 IMAGE = "class P:\n    def _repr_png_(self): return b'\\x89PNG fake'\nP()"
+LARGE_IMAGE = "class P:\n    def _repr_png_(self): return b'\\x89PNG' + bytes({})\nP()"
 SLOW = "import time\nprint('began', flush=True)\ntime.sleep({})\n'slept'"
 
 
@@ -71,6 +72,15 @@ async def test_client_over_http_defines_is_told_calls_and_keeps_state(serve_http
         assert "ZeroDivisionError" in await model.error("run_python", code="1 / 0")
         pictured = await model.call("run_python", code=IMAGE)
         assert [part.type for part in pictured.content] == ["text", "image"]
+
+        largest = await model.call("run_python", code=LARGE_IMAGE.format(753_000))
+        assert [part.type for part in largest.content] == ["text", "image"]
+        assert "is left out" in await model.text("run_python", code=LARGE_IMAGE.format(1_000_000))
+        written = "open('large.bin', 'wb').write(bytes(range(256)) * 4096)"
+        await model.text("run_python", code=written)
+        resource = await model.client.read_resource("dynasaur://sessions/default/files/large.bin")
+        assert resource.contents[0].meta is not None
+        assert resource.contents[0].meta["dynasaur/total"] == 1 << 20
 
         with anyio.CancelScope() as scope:
 
