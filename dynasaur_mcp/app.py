@@ -19,6 +19,7 @@ from dynasaur_mcp.library.documents import INDEX_FILE
 from dynasaur_mcp.library.embedding import Embedder
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import FileStore, Store
+from dynasaur_mcp.logs import set_up_logging
 from dynasaur_mcp.runs import Runs, open_runs
 from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.pool import Pool, open_pool
@@ -109,9 +110,7 @@ async def serve(settings: Settings, also: Also = None) -> None:
     Raises:
         SettingsError: it cannot be served so.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logging(settings.log_level, settings.log_format)
     async with open_app(settings) as app:
         await (_serve_stdio if settings.transport == "stdio" else _serve_http)(app, also)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import secrets
 import time
 from collections import OrderedDict
@@ -14,6 +15,8 @@ from anyio.abc import TaskGroup
 
 from dynasaur_mcp.errors import RunNotFound
 from dynasaur_mcp.types import Ending, Entry, Outcome
+
+logger = logging.getLogger(__name__)
 
 KEPT_RUNS = 64
 """Ended runs that can still be read; the oldest go first."""
@@ -29,8 +32,10 @@ Work = Callable[[Callable[[str, str], None]], Awaitable[Outcome]]
 class Run:
     """One execution of one piece of code or of one action. `outcome` is None while it goes on."""
 
-    def __init__(self, principal: str, session: str, entry: Entry | None) -> None:
+    def __init__(self, principal: str, session: str, entry: Entry | None, request: str) -> None:
         self.id = secrets.token_hex(4)
+        self.request = request
+        """Id of the request that began it, on its connection."""
         self.principal = principal
         self.session = session
         self.entry = entry
@@ -124,9 +129,9 @@ class Runs:
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._handed_over: set[str] = set()
 
-    def start(self, work: Work, *, principal: str, session: str, entry: Entry | None = None) -> Run:
+    def start(self, work: Work, *, principal: str, session: str, request: str, entry: Entry | None = None) -> Run:
         """Begin a run. Whoever started it waits for it, or hands it over."""
-        run = Run(principal, session, entry)
+        run = Run(principal, session, entry, request)
         self._runs[run.id] = run
         self._tasks.start_soon(self._see_through, run, work)
         return run
@@ -150,6 +155,7 @@ class Runs:
         try:
             await run.see_through(work)
         finally:
+            _log(run)
             # Of one that is told whole in its result nobody learns the id.
             if run.id not in self._handed_over and run.characters <= self._kept_from_characters:
                 del self._runs[run.id]
@@ -163,6 +169,22 @@ class Runs:
             if number >= KEPT_RUNS or (number and characters > KEPT_CHARACTERS):
                 del self._runs[run.id]
                 self._handed_over.discard(run.id)
+
+
+def _log(run: Run) -> None:
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    about = {
+        "run": run.id,
+        "request": run.request,
+        "principal": run.principal,
+        "session": run.session,
+        "action": run.entry.name if run.entry else None,
+        "version": run.entry.version if run.entry else None,
+        "outcome": run.outcome.ending.value if run.outcome else type(run.error).__name__ if run.error else "cancelled",
+        "seconds": round(time.monotonic() - run.started_at, 6),
+    }
+    logger.info("run %(run)s of %(principal)r, %(action)s: %(outcome)s after %(seconds).3f s", about, extra=about)
 
 
 @contextlib.asynccontextmanager

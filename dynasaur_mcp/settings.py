@@ -92,7 +92,10 @@ class Settings(BaseModel):
         default="sentence-transformers/all-MiniLM-L6-v2",
         description="sentence-transformers model for search, by name or folder.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="warning", description="Log on stderr.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="warning", description="Log on stderr. info: each request and run too."
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="Lines to read, or JSON to collect.")
     transport: Literal["stdio", "http"] = Field(
         default="stdio", description="stdio: one client on stdin and stdout. http: many, over the network."
     )

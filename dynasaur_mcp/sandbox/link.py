@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+from opentelemetry.trace import get_tracer
 from pydantic import ValidationError
 
 from dynasaur_mcp.errors import WorkerLost
@@ -19,6 +20,8 @@ from dynasaur_mcp.sandbox.outlet import Outlet
 from dynasaur_mcp.sandbox.tunnels import Tunnels, open_tunnels
 from dynasaur_mcp.sandbox.wire import MAX_FRAME_BYTES, FrameError, FrameReader, encode_frame
 from dynasaur_mcp.types import Limits
+
+_tracer = get_tracer("dynasaur-mcp")
 
 READY_SECONDS = 30.0
 MAX_REQUEST_BYTES = MAX_FRAME_BYTES - 4096
@@ -108,17 +111,20 @@ class Link:
             return answer
         # Here, not in `send`: what was never sent has no answer that `_cancel` could wait for.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        try:
-            with anyio.fail_after(2 * (seconds + self.limits.grace_seconds) + _OVERHEAD_SECONDS):
-                async with self._carrying(who):
-                    await self._send(data)
-                    await self._read_answer(answer, on_output)
-        except anyio.get_cancelled_exc_class():
-            await self._cancel(answer)
-            raise
-        except (WorkerLost, FrameError, ValidationError, TimeoutError):
-            await self.kill()
-            answer.done = Done(ending="lost", session_lost=True)
+        attributes = {"dynasaur.op": request["op"], "dynasaur.worker": self.worker_id}
+        with _tracer.start_as_current_span("sandbox", attributes=attributes) as span:
+            try:
+                with anyio.fail_after(2 * (seconds + self.limits.grace_seconds) + _OVERHEAD_SECONDS):
+                    async with self._carrying(who):
+                        await self._send(data)
+                        await self._read_answer(answer, on_output)
+            except anyio.get_cancelled_exc_class():
+                await self._cancel(answer)
+                raise
+            except (WorkerLost, FrameError, ValidationError, TimeoutError):
+                await self.kill()
+                answer.done = Done(ending="lost", session_lost=True)
+            span.set_attribute("dynasaur.outcome", answer.done.ending)
         return answer
 
     async def answers(self) -> bool:

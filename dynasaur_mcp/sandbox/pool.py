@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import anyio
+from opentelemetry.trace import get_tracer
 
 from dynasaur_mcp.errors import QuotaExceeded, SessionExists, SessionNotFound, SessionsFull
 from dynasaur_mcp.sandbox.quotas import Quotas
 from dynasaur_mcp.sandbox.session import Session
 from dynasaur_mcp.sandbox.workers import ChooseSandbox, Workers
 from dynasaur_mcp.types import Limits, Quota
+
+_tracer = get_tracer("dynasaur-mcp")
 
 DEFAULT_SESSION = "default"
 _LOOK_SECONDS = 30.0
@@ -78,15 +81,16 @@ class Pool:
             self._check_room(principal)
         place = self._places.setdefault(key, _Place())
         try:
-            async with place.lock:
-                if place.session and place.session.is_lost:
-                    await self._give_up(key, place, _LOST)
-                if place.session is None:
-                    self._lend(await self.workers.take(), key, place)
-                assert place.session
-                async with place.session.link.lock:
-                    with self.quotas.charge(principal):
-                        yield place.session
+            with _tracer.start_as_current_span("session", attributes={"dynasaur.session": name}):
+                async with place.lock:
+                    if place.session and place.session.is_lost:
+                        await self._give_up(key, place, _LOST)
+                    if place.session is None:
+                        self._lend(await self.workers.take(), key, place)
+                    assert place.session
+                    async with place.session.link.lock:
+                        with self.quotas.charge(principal):
+                            yield place.session
         finally:
             # The next call under this name starts anew. Those who wait for the lock hold this very place: the last
             # of them gives it up, also one cancelled before its turn.

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import anyio
 from anyio.abc import TaskGroup
+from opentelemetry.trace import get_tracer
 
 from dynasaur_mcp.errors import SandboxError
 from dynasaur_mcp.sandbox.base import Sandbox
@@ -17,6 +18,7 @@ from dynasaur_mcp.sandbox.session import Session, open_session
 from dynasaur_mcp.types import Check, Limits
 
 logger = logging.getLogger(__name__)
+_tracer = get_tracer("dynasaur-mcp")
 
 STARTS_PER_CPU = 4
 """Workers that start at once; others wait their turn: all together would keep each other waiting for too long."""
@@ -129,8 +131,9 @@ class Workers:
 
     async def _start(self) -> Session:
         sandbox = await self._sandbox_chosen()
-        async with self._starts:
-            return await open_session(sandbox, self.limits, self._outlet)
+        with _tracer.start_as_current_span("start of a worker", attributes={"dynasaur.sandbox": sandbox.name}):
+            async with self._starts:
+                return await open_session(sandbox, self.limits, self._outlet)
 
     async def _sandbox_chosen(self) -> Sandbox:
         async with self._choosing:

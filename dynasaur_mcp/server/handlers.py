@@ -7,6 +7,7 @@ exception with an opaque -32603, so both are done here: a tool call always ends 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ from dynasaur_mcp.server.arguments import (
 )
 from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
 from dynasaur_mcp.server.scopes import ALL_SCOPES, READ, scope_of, scope_of_resource
-from dynasaur_mcp.server.text import clean_text, first_line, shorten
+from dynasaur_mcp.server.text import clean_line, clean_text, first_line, shorten
 from dynasaur_mcp.sessions import close_session, list_sessions
 from dynasaur_mcp.step import run_step
 from dynasaur_mcp.types import JSON, META_TOOLS, Entry, LibraryChanged, Outcome
@@ -81,6 +82,8 @@ called by every client at once, by execute_action even where the tool list was n
 FIRST_WITH_LINKS = "2025-06-18"
 """Version of the protocol; versions are dates, and compare as text."""
 PROGRESS_CHARACTERS = 1000
+NAME_CHARACTERS = 100
+"""Of what a log says was called."""
 """Of one progress message, the newest."""
 LOCAL_PRINCIPAL = "local"
 """Whom every client on stdio acts for."""
@@ -173,6 +176,21 @@ class Handlers:
             raise MCPError(INVALID_PARAMS, "No such cursor") from None
 
     async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+        began = time.monotonic()
+        result = await self._answer(ctx, params)
+        if logger.isEnabledFor(logging.INFO):
+            about = {
+                "request": str(ctx.request_id),
+                "principal": self.principal_of(ctx),
+                "tool": clean_line(params.name, NAME_CHARACTERS),
+                "outcome": "error" if result.is_error else "returned",
+                "seconds": round(time.monotonic() - began, 6),
+            }
+            text = "request %(request)s of %(principal)r, %(tool)s: %(outcome)s after %(seconds).3f s"
+            logger.info(text, about, extra=about)
+        return result
+
+    async def _answer(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
         try:
             return await self._route(ctx, params.name, self._admit(ctx, params))
         except ActionError as error:
@@ -277,7 +295,8 @@ class Handlers:
 
     def _start(self, ctx: Context, work: Work, session: str, entry: Entry | None = None) -> Run:
         self.pool.quotas.admit_run(self.principal_of(ctx))
-        return self.runs.start(work, principal=self.principal_of(ctx), session=session, entry=entry)
+        who = self.principal_of(ctx)
+        return self.runs.start(work, principal=who, session=session, request=str(ctx.request_id), entry=entry)
 
     async def _wait(self, ctx: Context, run: Run) -> None:
         """For the end of a run, or for the moment to hand it over. A caller who goes away ends it."""
