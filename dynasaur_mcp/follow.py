@@ -23,8 +23,10 @@ from dynasaur_mcp.types import Broken, Entry, LibraryChanged, Status
 
 logger = logging.getLogger(__name__)
 
+NEWS_SECONDS = 0.4
+"""Between two looks at what other servers did: their clients hear of it within a second."""
 LOOK_SECONDS = 1.0
-"""Between two looks at the folder, and at what other servers did."""
+"""Between two looks at the folder."""
 LOOK_SHARE = 0.05
 """Of the time goes into looking at most: a folder of a hundred thousand files takes half a second."""
 AGAIN_SECONDS = 30.0
@@ -64,7 +66,7 @@ class Follower:
             began = anyio.current_time()
             await self._try(do)
             took = anyio.current_time() - began
-            await anyio.sleep(max(LOOK_SECONDS, took / LOOK_SHARE) if do == self._look else LOOK_SECONDS)
+            await anyio.sleep(max(LOOK_SECONDS, took / LOOK_SHARE) if do == self._look else NEWS_SECONDS)
 
     async def _try(self, do: Callable[[], Awaitable[None]]) -> None:
         """What goes wrong is logged once, however often it does."""
