@@ -5,7 +5,7 @@
 Types and docstrings are as given. A missing type is added mechanically: the narrowest that fits all arguments, or
 answers, that the problem's tests bring about. What is refused as given is reported with the reason and defined again
 with the least change that helps: a name in snake_case, a number to a name that is taken, the docstring put first,
-broken examples as plain text (a draft then).
+broken examples as plain text (a draft then), anyway=true where it likely does what another one does.
 
 A problem's `check(candidate)` runs here unchanged, loops and random inputs too, with a candidate that calls the
 action through MCP; an answer counts as right if every assertion holds. JSON has no tuples: an answer equal to the
@@ -98,7 +98,12 @@ async def define(client: Client, result: Result, own_tests: bool, taken: set[str
         elif name != "as given":
             continue
         source = write_source(result.problem, own_tests)
-        answer = await client.call_tool("define_action", {"source": source, "name": result.problem.name})
+        arguments = {"source": source, "name": result.problem.name}
+        answer = await client.call_tool("define_action", arguments)
+        if answer.is_error and "anyway=true" in read_text(answer):
+            result.refusals.append(read_text(answer))
+            result.repairs = (*result.repairs, "kept anyway")
+            answer = await client.call_tool("define_action", {**arguments, "anyway": True})
         text = read_text(answer)
         if not answer.is_error:
             result.standing = "draft" if "a draft" in text.split("\n", 1)[0] else "active"
