@@ -49,7 +49,7 @@ from dynasaur_mcp.library.modules import Reference
 from dynasaur_mcp.library.origin import Origin, find_origin
 from dynasaur_mcp.library.rules import Function
 from dynasaur_mcp.library.store import FileStore
-from dynasaur_mcp.sandbox.pool import Pool
+from dynasaur_mcp.sandbox.workers import Workers
 from dynasaur_mcp.settings import Settings
 
 MODULES = ["statistics", "heapq", "difflib", "more_itertools", "boltons", "toolz", "humanize", "validators", "pydash"]
@@ -307,7 +307,7 @@ def main() -> int:
     clock = Clock()
     clock.wrap(publish, "_copy", "closure")
     clock.wrap(publish, "_complete", "types and rules")
-    clock.wrap(Pool, "check", "check in a worker")
+    clock.wrap(Workers, "check", "check in a worker")
     clock.wrap(FileStore, "put", "ledger and file")
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(library=Path(folder, "library"), sandbox=given.sandbox)

@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sqlite3
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,10 +26,16 @@ from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.types import Status, Tests
 
+SERVER = [*OURS, "--sandbox", "jail", "--model", "/nowhere", "--library"]
+"""Without a model, whose loading would only take the time of the definition."""
 NAMES = ("first", "second", "third")
 STORE_SECONDS = 0.04
 """In which about five versions are kept."""
 AUTHOR = "killed"
+TIMED = 5
+"""Definitions that are timed, each in a server of its own."""
+LONGER = 1.2
+"""Than a definition takes: the last moment at which a server is killed."""
 
 Version = tuple[str, int]
 """Name and version of an action."""
@@ -81,7 +88,7 @@ def kill_store(folder: Path, number: int, seconds: float) -> list[Version]:
 
 def kill_server(folder: Path, number: int, seconds: float) -> list[Version]:
     """Nothing is told: it is killed that many seconds after it was asked."""
-    with Peer([*OURS, "--sandbox", "jail", "--library", str(folder)]) as peer:
+    with Peer([*SERVER, str(folder)]) as peer:
         begin_definition(peer, number)
         time.sleep(seconds)
         peer.kill()
@@ -89,9 +96,13 @@ def kill_server(folder: Path, number: int, seconds: float) -> list[Version]:
 
 
 def time_server(folder: Path) -> float:
-    """Seconds that one takes that is not killed."""
-    with Peer([*OURS, "--sandbox", "jail", "--library", str(folder)]) as peer:
-        begin_definition(peer, 1)
+    """Seconds that a definition takes in a server that is not killed: the median of a few."""
+    return statistics.median(time_definition(folder, number) for number in range(1, TIMED + 1))
+
+
+def time_definition(folder: Path, number: int) -> float:
+    with Peer([*SERVER, str(folder)]) as peer:
+        begin_definition(peer, number)
         began = time.perf_counter()
         if peer.next_result()[1].get("isError"):
             raise SystemExit("the definition was refused")
@@ -145,20 +156,42 @@ def main() -> None:
         told: dict[str, int] = {}
         number = 0
         for kind, (kill, times) in kinds.items():
-            seconds = STORE_SECONDS if kind == "store" else 1.2 * time_server(folder) if times else 0.0
+            seconds = STORE_SECONDS if kind == "store" else LONGER * time_server(folder) if times else 0.0
             acknowledged, before = 0, count_versions(folder)
+            kept: list[tuple[float, int]] = []
             for _ in range(times):
                 number += 1000
-                for name, version in kill(folder, number, moments.random() * seconds):
+                moment = moments.random() * seconds
+                for name, version in kill(folder, number, moment):
                     told[name] = version
                     acknowledged += 1
                 faults += (found := [f"{kind}: {fault}" for fault in check(folder, told)])
                 for fault in found:
                     print(fault)
-            kept = count_versions(folder) - before
-            print(f"{kind:<8} killed {times:>5} times: {kept:>6} versions kept, {acknowledged:>6} acknowledged")
+                kept.append((moment, count_versions(folder)))
+            versions = count_versions(folder) - before
+            print(f"{kind:<8} killed {times:>5} times: {versions:>6} versions kept, {acknowledged:>6} acknowledged")
+            if kind == "server":
+                print_moments(kept, before, seconds)
     print(f"faults: {len(faults)}")
     raise SystemExit(bool(faults))
+
+
+def print_moments(kept: list[tuple[float, int]], before: int, seconds: float) -> None:
+    """Where in a definition the kills fell: by fifths of the time, how many there were and how many were kept.
+
+    Args:
+        kept: The moment of each kill, and how many versions there were after it.
+    """
+    fifths = [[0, 0] for _ in range(5)]
+    for moment, versions in kept:
+        fifth = fifths[min(4, int(5 * moment / seconds))]
+        fifth[0] += 1
+        fifth[1] += versions - before
+        before = versions
+    print(f"         a definition takes {1000 * seconds / LONGER:.0f} ms. Killed in it, and kept:", end="")
+    for number, (kills, there) in enumerate(fifths):
+        print(f" until {200 * (number + 1) * seconds:.0f} ms {kills}, {there} kept", end=";" if number < 4 else "\n")
 
 
 def count_versions(folder: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import contextlib
 import doctest
 import importlib
@@ -112,7 +111,8 @@ def _run_test(function: Any) -> str:
         try:
             value = function(**arguments)
             if inspect.iscoroutine(value):
-                asyncio.run(value)
+                # Imported here: few tests need it, and it is half of what a check has to import.
+                importlib.import_module("asyncio").run(value)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # boundary: user code
