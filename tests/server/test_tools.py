@@ -92,6 +92,16 @@ def test_list_changes_with_the_library_and_with_nothing_else(store: FileStore, k
     assert not listing.shows("alpha")
 
 
+def test_schema_of_any_tool_is_known_without_listing_all(store: FileStore, keep: Callable[..., Any]) -> None:
+    keep("add")
+    listing = Listing(store, "none", 0)
+    for name, parameter in (("add", "first"), ("run_python", "code")):
+        schema = listing.input_schema(name)
+        assert schema is not None
+        assert parameter in schema["properties"]
+    assert listing.input_schema("nothing") is None
+
+
 def test_action_that_no_worker_has_checked_is_no_tool(store: FileStore, keep: Callable[..., Any]) -> None:
     keep("alpha", schemas=None)
     assert names_of(store, "all") == []

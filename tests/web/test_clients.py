@@ -152,6 +152,29 @@ async def test_answer_of_a_stream_that_broke_is_read_on_another(serve_http: Star
                 assert [data async for _, data in events_of(stream)] == []
 
 
+async def test_news_that_a_broken_stream_has_missed_come_on_the_next(serve_http: StartServer) -> None:
+    async with serve_http() as server, server.http() as http, server.connect("legacy") as model:
+        headers = await shake_hands(http)
+        seen = ""
+        for number in range(3):
+            async with http.stream(
+                "GET", "/mcp", headers=headers | ({"Last-Event-ID": seen} if seen else {})
+            ) as stream:
+                if not seen:
+                    await model.text("define_action", source=DOUBLE)
+                events = events_of(stream)
+                with anyio.fail_after(10):
+                    while True:
+                        event, data = await anext(events)
+                        if data:
+                            break
+                assert json.loads(data)["method"] == "notifications/tools/list_changed"
+                assert event != seen
+                seen = event
+            if number < 2:
+                await model.text("manage_action", name="double", op=["pin", "unpin"][number])
+
+
 @pytest.mark.parametrize("era", ERAS)
 async def test_stopping_server_lets_a_call_end_and_takes_no_other(serve_http: StartServer, era: str) -> None:
     async with serve_http() as server, server.connect(era) as model, server.http() as http:
