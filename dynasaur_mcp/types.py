@@ -110,8 +110,8 @@ class Action:
 
     @property
     def summary(self) -> str:
-        """The docstring's first paragraph on one line, without control characters, at most 200 characters."""
-        paragraph = " ".join(self.docstring.strip().split("\n\n")[0].split())
+        """The docstring's first paragraph up to an example in it, on one line of at most 200 printable characters."""
+        paragraph = " ".join(self.docstring.strip().split("\n\n")[0].partition(">>>")[0].split())
         clean = "".join(character for character in paragraph if character.isprintable())
         return clean if len(clean) <= 200 else clean[:199] + "…"
 

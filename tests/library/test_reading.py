@@ -86,6 +86,20 @@ def test_parameters_are_described_in_any_docstring_style(docstring: str, capfd: 
 
 
 @pytest.mark.parametrize(
+    ("docstring", "summary"),
+    [
+        ("Sum\n    it.\n\n    More.", "Sum it."),
+        ("Sum it.\n    >>> f(1)\n    1\n", "Sum it."),
+        ("Sum it: a >> b.\n\n    >>> f(1)\n    1\n", "Sum it: a >> b."),
+        ("S\x1b[2Ju\u202em", "S[2Jum"),
+        ("word " * 100, ("word " * 100)[:199] + "…"),
+    ],
+)
+def test_summary_is_one_line_of_what_it_does(docstring: str, summary: str) -> None:
+    assert read_action(f'def f(x: int) -> int:\n    """{docstring}"""\n    return x\n').summary == summary
+
+
+@pytest.mark.parametrize(
     ("source", "said"),
     [
         ("def f(:\n", f"line 1: does not parse with {PYTHON}: invalid syntax"),
