@@ -231,9 +231,17 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         SettingsError
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Not by `socket.create_server`: asyncio would not know its connections for TCP, and leave each answer to wait 40 ms
+    # for the acknowledgement of its own head.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+        return listener
     except OSError as error:
+        listener.close()
         raise SettingsError(f"Cannot listen on {host!r}, port {port}: {error.strerror or error}") from None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 import trustme
 from mcp_types import ToolListChangedNotification
 
+from dynasaur_mcp.server.web import listen
 from tests.flows.conftest import text_of
 
 from .conftest import ERAS, StartServer, WebServer
@@ -233,3 +236,18 @@ async def test_server_with_a_certificate_speaks_tls(serve_http: StartServer, tmp
         authority.configure_trust(server.verify)
         async with server.connect("2026-07-28") as model:
             assert "2" in await model.text("run_python", code="1 + 1")
+
+
+async def test_small_piece_of_an_answer_does_not_wait_for_the_one_before() -> None:
+    delays: list[int] = []
+
+    async def look(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        delays.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    with closing(listen("127.0.0.1", 0)) as listener:
+        server = await asyncio.start_server(look, sock=listener)
+        async with server, await anyio.connect_tcp(*listener.getsockname()) as stream:
+            with pytest.raises(anyio.EndOfStream):
+                await stream.receive()
+    assert delays == [1]
