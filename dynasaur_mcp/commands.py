@@ -117,12 +117,13 @@ def serve(options: Annotated[list[str] | None, typer.Argument(metavar="[OPTIONS]
 def demo(
     sandbox: Sandbox = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the library, and say where it is.")] = False,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the first steps as an SVG.")] = None,
 ) -> None:
     """See the main job done by a real client on real data, in seconds."""
     from dynasaur_mcp.demo import run_demo
 
     read_settings(sandbox=sandbox)  # a wrong one is told here, not by the server in the middle of the story
-    run_demo(sandbox=sandbox, keep=keep)
+    run_demo(sandbox=sandbox, keep=keep, picture=picture)
 
 
 @app.command()

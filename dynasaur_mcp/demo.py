@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -34,6 +35,8 @@ DEADLINE_SECONDS = 180
 """For everything, so that nothing can hang; it takes a few seconds."""
 
 WIDTH = 110
+PICTURED_STEPS = 3
+"""What fits on a screen."""
 SHOWN_LINES = 4
 """Of any one answer."""
 PYTHON = Syntax("", "python", theme="ansi_dark", background_color="default")
@@ -120,15 +123,18 @@ class Answer:
     is_error: bool
 
 
-def run_demo(*, sandbox: str | None, keep: bool) -> None:
+def run_demo(*, sandbox: str | None, keep: bool, picture: Path | None = None) -> None:
     """Tell the story on stdout.
+
+    Args:
+        picture: An SVG file to draw the first steps into, as the terminal showed them.
 
     Raises:
         StepError: at the first step that did not do what it says.
     """
     folder = Path(tempfile.mkdtemp(prefix="dynasaur-demo-"))
     try:
-        anyio.run(_tell, folder, sandbox, keep)
+        anyio.run(_tell, folder, sandbox, keep, picture)
     except TimeoutError:
         raise StepError(f"the demo did not end within {DEADLINE_SECONDS} s.") from None
     finally:
@@ -136,10 +142,10 @@ def run_demo(*, sandbox: str | None, keep: bool) -> None:
             shutil.rmtree(folder)
 
 
-async def _tell(folder: Path, sandbox: str | None, keep: bool) -> None:
-    console = Console(highlight=False)
+async def _tell(folder: Path, sandbox: str | None, keep: bool, picture: Path | None) -> None:
+    console = Console(highlight=False, record=picture is not None)
     console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
-    story = Story(console, folder, sandbox)
+    story = Story(console, folder, sandbox, picture)
     try:
         with anyio.fail_after(DEADLINE_SECONDS):
             await _tell_story(story)
@@ -207,12 +213,13 @@ async def _tell_story(story: Story) -> None:
 class Story:
     """The transcript: what the client asked, what came back, how long it took."""
 
-    def __init__(self, console: Console, folder: Path, sandbox: str | None) -> None:
+    def __init__(self, console: Console, folder: Path, sandbox: str | None, picture: Path | None) -> None:
         self.library = folder / "library"
         self.steps = self.calls = 0
         self._console = console
         self._log = folder / "server.log"
         self._sandbox = sandbox
+        self._picture = picture
         self._started = time.perf_counter()
 
     @property
@@ -238,8 +245,18 @@ class Story:
                 yield client
 
     def step(self, title: str) -> None:
+        if self._picture and self.steps == PICTURED_STEPS:
+            self._draw(self._picture)
         self.steps += 1
         self._console.print(f"\n[bold cyan]{self.steps} · {title}[/]")
+
+    def _draw(self, file: Path) -> None:
+        drawn = self._console.export_svg(title="dynasaur-mcp demo", unique_id="demo")
+        try:
+            # Without the font that it would load from elsewhere: the next one in its list is on every machine.
+            file.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")
+        except OSError as error:
+            raise StepError(f"{file} cannot be written: {error.strerror}.") from None
 
     async def call(self, client: Client, tool: str, /, *, show: str = "", **arguments: Any) -> Answer:
         """Call a tool and print both sides; `show` is the code printed in place of the arguments."""

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,10 +55,10 @@ def test_demo_with_a_wrong_setting_does_not_start() -> None:
     assert re.fullmatch(r"dynasaur-mcp: Wrong setting: timeout_seconds.*\n", ran.stderr), ran.stderr
 
 
-def test_demo_leaves_its_library_when_asked(tmp_path: Path, require: Callable[[str], None]) -> None:
+def test_demo_leaves_its_library_and_draws_itself_when_asked(tmp_path: Path, require: Callable[[str], None]) -> None:
     require("jail")
     ran = subprocess.run(
-        [*DEMO, "--sandbox", "jail", "--keep"],
+        [*DEMO, "--sandbox", "jail", "--keep", "--picture", str(tmp_path / "demo.svg")],
         capture_output=True,
         text=True,
         check=False,
@@ -67,6 +68,11 @@ def test_demo_leaves_its_library_when_asked(tmp_path: Path, require: Callable[[s
     library = Path(ran.stdout.split()[-1])
     assert library.is_relative_to(tmp_path)
     assert {path.name for path in library.glob("[a-z]*.py")} == {"total_by_month.py", "save_monthly_totals.py"}
+    drawn = xml.etree.ElementTree.parse(tmp_path / "demo.svg").getroot()
+    words = " ".join("".join(drawn.itertext()).split())
+    assert "Keep the function as a tool" in words
+    assert "Compose a second one" not in words
+    assert "font-face" not in words
 
 
 def test_demo_without_a_sandbox_says_so_and_fails(tmp_path: Path) -> None:

@@ -7,16 +7,18 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, get_args
 
 import pytest
 import typer
 
 from dynasaur_mcp import __version__
+from dynasaur_mcp.clients import CLIENTS, Machine, show_entry
 from dynasaur_mcp.commands import app
 from dynasaur_mcp.errors import SettingsError
 from dynasaur_mcp.library.reading import read_action
@@ -131,14 +133,23 @@ def test_readme_shows_an_action_that_is_one() -> None:
     assert action.tags == ("text",)
 
 
-def test_readme_configures_a_client_with_a_command_that_exists() -> None:
-    (text,) = fenced("json")
-    server = json.loads(text)["mcpServers"]["dynasaur"]
-    assert parse_command(shlex.join([server["command"], *server["args"]])) == "serve"
+@pytest.mark.parametrize("name", CLIENTS)
+def test_readme_says_how_to_configure_each_client(name: str) -> None:
+    client = CLIENTS[name]
+    (section,) = re.findall(rf"<summary>{client.title}</summary>\n(.*?)\n</details>", README, re.DOTALL)
+    (language, text) = re.findall(r"```(json|toml)\n(.*?)```", section, re.DOTALL)[0]
+    read = {"json": json.loads, "toml": tomllib.loads}[language]
+    expected = show_entry(client, [PROGRAM, "serve", "--starter"])
+    assert read(text) == read(expected)
+    assert f"`{PROGRAM} setup {name}`" in section
+    home, windows = PurePosixPath("~"), PureWindowsPath("C:/home")
+    places = [str(client.file(Machine(system, home, {}))) for system in ("linux", "darwin")]
+    places.append(str(client.file(Machine("win32", windows, {"APPDATA": "%APPDATA%"}))))
+    assert [place for place in places if place.replace("C:\\home", "%USERPROFILE%") not in section] == []
 
 
 def test_readme_names_no_file_that_is_not_there() -> None:
-    named = re.findall(r"(?:\]\(|`|`python |\$ )((?:docker|benchmarks)/[\w./]+|LICENSE|CHANGELOG\.md)", README)
+    named = re.findall(r"(?:\]\(|`|`python |\$ )((?:docker|benchmarks|docs)/[\w./]+|LICENSE|CHANGELOG\.md)", README)
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
 
