@@ -151,6 +151,14 @@ class Runs:
             raise RunNotFound(f"No run {run_id!r}. A run's id is in the result of its call; old runs are forgotten.")
         return run
 
+    def ids(self, principal: str) -> list[str]:
+        """Of the runs of this principal that have been handed over, newest first."""
+        return [
+            run.id
+            for run in reversed(self._runs.values())
+            if run.id in self._handed_over and run.principal == principal
+        ]
+
     async def _see_through(self, run: Run, work: Work) -> None:
         try:
             await run.see_through(work)

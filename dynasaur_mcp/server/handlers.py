@@ -1,4 +1,4 @@
-"""The server's requests: tools/list and tools/call by name, resources; the only place that turns errors into results.
+"""The server, and its requests tools/list and tools/call by name; the only place that turns errors into results.
 
 The low-level server of the SDK is used as it starts and answers fastest. It checks no arguments and answers a stray
 exception with an opaque -32603, so both are done here: a tool call always ends in a result that a model can read.
@@ -21,15 +21,10 @@ from mcp.server.models import InitializationOptions
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_PARAMS,
-    INVALID_REQUEST,
     CallToolRequestParams,
     CallToolResult,
-    ListResourcesResult,
-    ListResourceTemplatesResult,
     ListToolsResult,
     PaginatedRequestParams,
-    ReadResourceRequestParams,
-    ReadResourceResult,
 )
 
 from dynasaur_mcp import __version__
@@ -52,7 +47,7 @@ from dynasaur_mcp.manage import manage_action
 from dynasaur_mcp.runs import Run, Runs, Work
 from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
 from dynasaur_mcp.search import search_actions
-from dynasaur_mcp.server import content, resources
+from dynasaur_mcp.server import content
 from dynasaur_mcp.server.announce import Announcer, Context
 from dynasaur_mcp.server.arguments import (
     CheckRun,
@@ -64,7 +59,8 @@ from dynasaur_mcp.server.arguments import (
     read_arguments,
 )
 from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
-from dynasaur_mcp.server.scopes import ALL_SCOPES, READ, scope_of, scope_of_resource
+from dynasaur_mcp.server.offers import Offers
+from dynasaur_mcp.server.scopes import ALL_SCOPES, scope_of
 from dynasaur_mcp.server.text import clean_line, clean_text, first_line, shorten
 from dynasaur_mcp.sessions import close_session, list_sessions
 from dynasaur_mcp.step import run_step
@@ -122,6 +118,7 @@ def build_server(
         principal_of=principal_of,
         scopes_of=scopes_of,
     )
+    offers = Offers(store=store, pool=pool, runs=runs, principal_of=principal_of, scopes_of=scopes_of)
     server = AnnouncingServer(
         "dynasaur-mcp",
         title="DynaSaur",
@@ -131,9 +128,12 @@ def build_server(
         get_tool_input_schema=listing.input_schema,
         on_list_tools=handlers.list_tools,
         on_call_tool=handlers.call_tool,
-        on_list_resources=handlers.list_resources,
-        on_list_resource_templates=handlers.list_resource_templates,
-        on_read_resource=handlers.read_resource,
+        on_list_resources=offers.list_resources,
+        on_list_resource_templates=offers.list_resource_templates,
+        on_read_resource=offers.read_resource,
+        on_list_prompts=offers.list_prompts,
+        on_get_prompt=offers.get_prompt,
+        on_completion=offers.complete,
         on_subscriptions_listen=announcer.listen,
     )
     server.middleware += [announcer.watch, ListCache(listing, scopes_of, on_first_list)]
@@ -386,24 +386,3 @@ class Handlers:
 
     def _tool_not_found(self, name: str) -> ActionNotFound:
         return ActionNotFound(name, [*META_TOOLS, *self.store.near(name)])
-
-    async def list_resources(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
-        if READ not in self.scopes_of(ctx):
-            return ListResourcesResult(resources=[])
-        return resources.list_actions(self.store, params.cursor if params else None)
-
-    async def list_resource_templates(
-        self, _ctx: Context, _params: PaginatedRequestParams | None
-    ) -> ListResourceTemplatesResult:
-        return resources.list_templates()
-
-    async def read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        try:
-            if (scope := scope_of_resource(params.uri)) not in self.scopes_of(ctx):
-                raise ScopeMissing(params.uri, scope)
-            self.pool.quotas.admit_call(self.principal_of(ctx))
-        except ActionError as error:
-            raise MCPError(INVALID_REQUEST, first_line(error)) from None
-        return await resources.read_resource(
-            params.uri, store=self.store, runs=self.runs, pool=self.pool, principal=self.principal_of(ctx)
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,13 @@ import pytest
 from mcp.client import Client
 from mcp.client._memory import InMemoryTransport
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, TextContent, TextResourceContents
+from mcp_types import (
+    CallToolResult,
+    PromptReference,
+    ResourceTemplateReference,
+    TextContent,
+    TextResourceContents,
+)
 
 from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.types import META_TOOLS, Status
@@ -247,3 +254,64 @@ async def test_broken_file_is_named_to_whoever_asks_for_its_action(serve: Serve,
             assert result.is_error
             assert "The file of 'broken' in the library is no action now." in text_of(result)
             assert "- line 1: does not parse" in text_of(result)
+
+
+@ERAS
+async def test_prompts_are_listed_and_say_their_arguments(serve: Serve, keep: Keep, era: str) -> None:
+    keep("add")
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
+        listed = (await client.list_prompts()).prompts
+        assert [prompt.name for prompt in listed] == ["dynasaur", "review_library", "generalise_action"]
+        task = await client.get_prompt("dynasaur", {"task": "Count {braces} in %s."})
+        assert "Count {braces} in %s." in task.messages[0].content.text
+        review = await client.get_prompt("review_library", {"about": "tables"})
+        assert "on tables" in review.messages[0].content.text
+        instruction, source = (await client.get_prompt("generalise_action", {"name": "add"})).messages
+        assert "'add'" in instruction.content.text
+        assert source.content.resource.uri == "dynasaur://actions/add"
+        assert "def add(" in source.content.resource.text
+
+
+@ERAS
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("dynasour", {}, "No prompt named 'dynasour'. There are dynasaur, "),
+        ("dynasaur", {}, "needs 'task'"),
+        ("dynasaur", {"task": "  "}, "needs 'task'"),
+        ("generalise_action", {"name": "ad"}, "No action named 'ad'. Did you mean 'add'?"),
+    ],
+)
+async def test_prompt_that_cannot_be_written_says_why(
+    serve: Serve, keep: Keep, era: str, name: str, arguments: dict[str, str], said: str
+) -> None:
+    keep("add")
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
+        with pytest.raises(MCPError, match=re.escape(said)):
+            await client.get_prompt(name, arguments)
+
+
+@ERAS
+async def test_names_of_actions_are_completed(serve: Serve, keep: Keep, era: str) -> None:
+    for name in ("add", "add_all", "adder", "zip_all"):
+        keep(name)
+    keep("add_old", status=Status.DISABLED)
+    prompt = PromptReference(name="generalise_action")
+    template = ResourceTemplateReference(uri="dynasaur://actions/{name}")
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
+        for ref in (prompt, template):
+            found = (await client.complete(ref, {"name": "name", "value": "add"})).completion
+            assert found.values == ["add", "add_all", "adder"]
+            assert not found.has_more
+        nothing = await client.complete(template, {"name": "other", "value": "add"})
+        assert nothing.completion.values == []
+
+
+async def test_no_more_completions_come_than_the_protocol_allows(serve: Serve, keep: Keep) -> None:
+    for number in range(101):
+        keep(f"act_{number:03}")
+    async with serve() as (server, _), Client(InMemoryTransport(server)) as client:
+        ref = PromptReference(name="generalise_action")
+        found = (await client.complete(ref, {"name": "name", "value": ""})).completion
+        assert found.values == [f"act_{number:03}" for number in range(100)]
+        assert found.has_more
