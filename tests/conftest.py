@@ -1,7 +1,7 @@
 """What the tests stand on: a real engine, a real jail, a real model.
 
 What is missing on a user's machine skips its tests; where DYNASAUR_TESTS_REQUIRE names it
-(`docker,jail,model,browser`), as CI does, they fail instead.
+(`docker,jail,model,browser,clients`), as CI does, they fail instead. `tests/clients` sees to what it needs itself.
 """
 
 from __future__ import annotations
