@@ -23,7 +23,7 @@ from dynasaur_mcp.app import App, open_app, open_store
 from dynasaur_mcp.doctor import Finding, examine, is_fit
 from dynasaur_mcp.errors import ActionError, SettingsError
 from dynasaur_mcp.exchange import export, import_
-from dynasaur_mcp.install import bundle, config, setup
+from dynasaur_mcp.install import TakesSettings, bundle, config, setup
 from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.manage import manage_action
@@ -57,7 +57,7 @@ app.command()(ps)
 app.command()(setup)
 app.command()(bundle)
 app.command()(stats)
-app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)(config)
+app.command(cls=TakesSettings, context_settings={"ignore_unknown_options": True}, add_help_option=False)(config)
 actions.command()(stale)
 actions.command()(restore)
 actions.command("import")(import_)
@@ -105,7 +105,7 @@ def start_group(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-@app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@app.command(cls=TakesSettings, context_settings={"ignore_unknown_options": True}, add_help_option=False)
 def serve(options: Annotated[list[str] | None, typer.Argument(metavar="[OPTIONS]")] = None) -> int:
     """Serve MCP on stdin and stdout; `serve --help` lists every setting."""
     from dynasaur_mcp.serve import serve  # main() goes there straight; this is for the help, and for run() alone

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from dynasaur_mcp import __version__
 from dynasaur_mcp.clients import (
@@ -26,6 +28,24 @@ from dynasaur_mcp.tables import show_json, show_table
 
 SERVE = server_command("--starter")
 """What clients are told to start."""
+
+
+class TakesSettings(TyperCommand):
+    """A command whose options are those of `serve`, which argparse reads: typer is told of them to complete them."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        options = {option.removeprefix("--").replace("-", "_"): option for option in make_serve_parser().get_options()}
+
+        def stand_in() -> None: ...
+
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters = [inspect.Parameter(name, kind, default=typer.Option("", text)) for name, text in options.items()]
+        vars(stand_in)["__signature__"] = inspect.Signature(parameters)
+        stand_in.__annotations__ = dict.fromkeys(options, str)
+        helper = typer.Typer(add_completion=False)
+        helper.command(add_help_option=False)(stand_in)
+        self.params += typer.main.get_command(helper).params
+        return super().shell_complete(ctx, incomplete)
 
 
 def config(options: Annotated[list[str] | None, typer.Argument(metavar="[OPTIONS]")] = None) -> None:

@@ -44,7 +44,12 @@ def serve(arguments: Sequence[str]) -> NoReturn:
     os._exit(0)
 
 
-class _OneLineParser(argparse.ArgumentParser):
+class ServeParser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def get_options(self) -> list[str]:
+        return [option for option in self._option_string_actions if option.startswith("--")]
+
     def error(self, message: str) -> NoReturn:
         unknown = re.findall(r"(--[\w-]+)", message) if message.startswith("unrecognized") else []
         if unknown:  # without their values: one may be a secret, given in the wrong place
@@ -54,9 +59,9 @@ class _OneLineParser(argparse.ArgumentParser):
         raise SettingsError(f"{message}.{hint} `{self.prog} --help` shows the options.")
 
 
-def make_serve_parser() -> argparse.ArgumentParser:
+def make_serve_parser() -> ServeParser:
     """One option for each setting. What is given stays text, for pydantic to read like the environment; else None."""
-    parser = _OneLineParser(
+    parser = ServeParser(
         prog="dynasaur-mcp serve",
         usage="dynasaur-mcp serve [OPTIONS]",
         allow_abbrev=False,  # `--token` is not short for `--token-file`

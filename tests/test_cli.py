@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -297,6 +298,34 @@ def test_list_is_a_table_on_a_terminal(tmp_path: Path) -> None:
     assert status == 0
     assert "Add two numbers." in said
     assert "\t" not in said
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("actions list", [{"name": "add", "status": "draft", "version": 1}]),
+        ("actions stale --days 0", [{"name": "add", "last_use": None, "calls": 0}]),
+        ("actions restore", []),
+        ("stats", {"total": {"actions": 1}}),
+        ("ps", {"servers": []}),
+        ("sessions list", []),
+        ("gc", [{"sandbox": "docker"}, {"sandbox": "jail", "workers": 0}]),
+        ("config", {"sessions": {"value": 16, "from": "default"}}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_lists_something_is_json_on_demand(dynasaur: Run, tmp_path: Path, command: str, found: Any) -> None:
+    (tmp_path / "library").mkdir()
+    write(tmp_path / "library", add=ADD)
+    nowhere = {"DYNASAUR_CACHE": str(tmp_path / "cache"), "DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
+    ran = dynasaur(*command.split(), "--json", **nowhere)
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout)
+    if isinstance(found, list):
+        assert [{key: said[at][key] for key in one} for at, one in enumerate(found)] == found
+        assert len(said) == len(found)
+    else:
+        assert all(said[key] == value or value.items() <= said[key].items() for key, value in found.items())
 
 
 def test_doctor_finds_a_working_jail_and_names_broken_files(jailed: Run, tmp_path: Path) -> None:

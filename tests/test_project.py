@@ -149,7 +149,9 @@ def test_readme_says_how_to_configure_each_client(name: str) -> None:
 
 
 def test_readme_names_no_file_that_is_not_there() -> None:
-    named = re.findall(r"(?:\]\(|`|`python |\$ )((?:docker|benchmarks|docs)/[\w./]+|LICENSE|CHANGELOG\.md)", README)
+    named = re.findall(
+        r"(?:\]\(|`|`python |\$ |src=.)((?:docker|benchmarks|docs)/[\w./]+|LICENSE|CHANGELOG\.md)", README
+    )
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
 

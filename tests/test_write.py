@@ -222,6 +222,8 @@ def test_what_is_not_there_cannot_be_watched(dynasaur: Run) -> None:
         ("dynasaur-mcp actions list --j", ["--json"]),
         ("dynasaur-mcp setup cu", ["cursor"]),
         ("dynasaur-mcp setup re", ["remove"]),
+        ("dynasaur-mcp serve --timeout", ["--timeout-seconds"]),
+        ("dynasaur-mcp config --pack", ["--packages", "--packages-allowed", "--packages-bytes"]),
     ],
 )
 def test_shell_is_told_how_a_command_can_go_on(
