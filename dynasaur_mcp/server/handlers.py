@@ -131,6 +131,8 @@ def build_server(
         on_list_resources=offers.list_resources,
         on_list_resource_templates=offers.list_resource_templates,
         on_read_resource=offers.read_resource,
+        on_subscribe_resource=announcer.subscribe,
+        on_unsubscribe_resource=announcer.unsubscribe,
         on_list_prompts=offers.list_prompts,
         on_get_prompt=offers.get_prompt,
         on_completion=offers.complete,

@@ -10,8 +10,9 @@ import anyio
 import pytest
 from mcp.client import Client
 from mcp.client._memory import InMemoryTransport
-from mcp.client.subscriptions import ToolsListChanged
-from mcp_types import ToolListChangedNotification
+from mcp.client.subscriptions import ResourceUpdated, ToolsListChanged
+from mcp.shared.exceptions import MCPError
+from mcp_types import ResourceUpdatedNotification, ToolListChangedNotification
 
 from dynasaur_mcp.server import announce
 from dynasaur_mcp.types import LibraryChanged
@@ -183,3 +184,47 @@ async def test_client_that_does_not_listen_hears_nothing_unasked(serve: Serve, k
         await client.call_tool("manage_action", {"name": "add", "op": "pin"})
         await client.list_tools(cache_mode="bypass")
         assert unasked == []
+
+
+@pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
+async def test_subscriber_of_an_action_hears_of_its_changes_only_and_only_until_it_unsubscribes(serve: Serve) -> None:
+    heard: list[str] = []
+
+    async def hear(message: Any) -> None:
+        if isinstance(message, ResourceUpdatedNotification):
+            heard.append(message.params.uri)
+
+    async with (
+        serve() as (server, announcer),
+        Client(InMemoryTransport(server), mode="legacy", message_handler=hear) as client,
+    ):
+        await client.list_tools()
+        assert client.server_capabilities.resources.subscribe
+        await client.subscribe_resource("dynasaur://actions/add")
+        await announcer.publish(LibraryChanged(1, ("add", "other")))
+        await client.list_tools()  # its answer comes after what was sent before
+        assert heard == ["dynasaur://actions/add"]
+        await client.unsubscribe_resource("dynasaur://actions/add")
+        await announcer.publish(LibraryChanged(2, ("add",)))
+        await client.list_tools()
+        assert heard == ["dynasaur://actions/add"]
+
+
+async def test_listener_hears_of_the_actions_that_it_named(serve: Serve) -> None:
+    async with (
+        serve() as (server, announcer),
+        Client(InMemoryTransport(server), mode="2026-07-28") as client,
+        client.listen(resource_subscriptions=["dynasaur://actions/add"]) as subscription,
+    ):
+        await announcer.publish(LibraryChanged(1, ("other", "add")))
+        with anyio.fail_after(5):
+            assert await subscription.__anext__() == ResourceUpdated("dynasaur://actions/add")
+
+
+@pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
+async def test_subscriptions_of_a_client_are_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announce, "MAX_SUBSCRIBED", 1)
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
+        await client.subscribe_resource("dynasaur://actions/add")
+        with pytest.raises(MCPError, match="which is the most"):
+            await client.subscribe_resource("dynasaur://actions/other")
