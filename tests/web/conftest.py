@@ -63,12 +63,14 @@ def library(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def start_server(library: Path, *options: str, token: str = TOKEN, **settings: Any) -> Iterator[WebServer]:
+def start_server(
+    library: Path, *options: str, token: str = TOKEN, server: list[str] = SERVER, **settings: Any
+) -> Iterator[WebServer]:
     log = library.parent / f"server-{time.monotonic_ns()}.log"
     env = environment(library, **{"sandbox": "jail", "port": 0, "transport": "http", "token": token, **settings})
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [*SERVER, "serve", *options], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+            [*server, "serve", *options], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
         )
     try:
         deadline = time.monotonic() + 30
