@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynasaur_mcp.jsonc import JsonError, find_member, read, remove_member, set_member
@@ -19,6 +19,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(), VALUES), VALUES, st.sampled_from([None, 2, "\t"]))
 def test_member_is_set_and_taken_out_of_any_object(whole: dict[str, Any], value: Any, indent: Any) -> None:
     text = json.dumps(whole, indent=indent, ensure_ascii=False)
