@@ -89,7 +89,7 @@ def kill_store(folder: Path, number: int, seconds: float) -> list[Version]:
 def kill_server(folder: Path, number: int, seconds: float) -> list[Version]:
     """Nothing is told: it is killed that many seconds after it was asked."""
     with Peer([*SERVER, str(folder)]) as peer:
-        begin_definition(peer, number)
+        begin_definition(peer, folder, number)
         time.sleep(seconds)
         peer.kill()
     return []
@@ -102,19 +102,22 @@ def time_server(folder: Path) -> float:
 
 def time_definition(folder: Path, number: int) -> float:
     with Peer([*SERVER, str(folder)]) as peer:
-        begin_definition(peer, number)
+        begin_definition(peer, folder, number)
         began = time.perf_counter()
-        if peer.next_result()[1].get("isError"):
-            raise SystemExit("the definition was refused")
+        result = peer.next_result()[1]
+        if result.get("isError"):
+            raise SystemExit(f"the definition was refused: {result['content'][0]['text']}")
         return time.perf_counter() - began
 
 
-def begin_definition(peer: Peer, number: int) -> None:
+def begin_definition(peer: Peer, folder: Path, number: int) -> None:
     peer.request("tools/list")
     # Its first worker is there: kills are to fall into the definition itself.
     peer.call("run_python", code="1")
     name = NAMES[number % len(NAMES)]
-    arguments = {"source": write_source(name, number), "replaces": name, "anyway": True}
+    arguments = {"source": write_source(name, number), "anyway": True}
+    if (folder / f"{name}.py").exists():
+        arguments["replaces"] = name
     peer.begin("tools/call", {"name": "define_action", "arguments": arguments})
 
 
