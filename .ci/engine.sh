@@ -7,6 +7,8 @@ install_engine() {
     # For the tests that use an engine by ssh.
     command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || wanted+=(openssh-server)
     command -v ssh >/dev/null || wanted+=(openssh-client)
+    # For the tool that checks bundles.
+    command -v npm >/dev/null || wanted+=(npm)
     # For the test of what a web page can reach.
     command -v chromium >/dev/null || wanted+=(chromium)
     command -v debootstrap >/dev/null || wanted+=(debootstrap)

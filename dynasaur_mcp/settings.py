@@ -1,7 +1,9 @@
 """What can be set, and the only reader of it: from flags, `DYNASAUR_*` variables, and files named `dynasaur.toml`.
 
-A flag counts most, then the environment, then the file of the working folder, then that of the user's configuration
-folder. A name that is no setting is refused wherever it stands: a misspelt limit must not mean no limit.
+A flag counts most, then the environment, then the file that DYNASAUR_CONFIG names, then that of the user's folder of
+configurations. None is read because it lies in the working folder: clients start servers in the folder of whatever
+project is open, and what comes with a project must not loosen what protects from it. A name that is no setting is
+refused wherever it stands: a misspelt limit must not mean no limit.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ from dynasaur_mcp.types import Limits, PackageRules, Quota
 
 FILE = "dynasaur.toml"
 PREFIX = "DYNASAUR_"
-_NOT_OURS = ("DYNASAUR_TESTS_", "DYNASAUR_PEERS_")
-"""Variables of the tests and the benchmarks: no settings, and no mistakes."""
+CONFIG = "DYNASAUR_CONFIG"
+_NOT_OURS = (CONFIG, "DYNASAUR_TESTS_", "DYNASAUR_PEERS_")
+"""Variables that are no settings, and no mistakes: those of the tests and the benchmarks too."""
 TOKEN_RULE = "a token has at least 16 characters, all of ASCII, none a space"
 _PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
@@ -239,7 +242,8 @@ def is_token(text: str) -> bool:
 
 def settings_files() -> list[Path]:
     """Where files may be, the one that counts most last."""
-    return list(dict.fromkeys([platformdirs.user_config_path("dynasaur-mcp") / FILE, Path.cwd() / FILE]))
+    named = os.environ.get(CONFIG)
+    return [platformdirs.user_config_path("dynasaur-mcp") / FILE, *([Path(named).absolute()] if named else [])]
 
 
 def is_secret(name: str) -> bool:
@@ -253,8 +257,11 @@ def is_path(name: str) -> bool:
 
 def _read_layers(flags: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What is set in each place, and what to call that place; those that count more come later."""
-    for file in settings_files():
-        if (values := _read_file(file)) is not None:
+    of_the_user, *named = settings_files()
+    for file in (of_the_user, *named):
+        if (values := _read_file(file)) is None and file in named:
+            raise SettingsError(f"{file}, which {CONFIG} names, is not there")
+        if values is not None:
             yield str(file).replace("{", "{{").replace("}", "}}"), values
     variables = {name.upper(): value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
     values = {

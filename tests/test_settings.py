@@ -26,8 +26,10 @@ def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
-    return tmp_path / "here" / "dynasaur.toml"
+def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that DYNASAUR_CONFIG names."""
+    monkeypatch.setenv("DYNASAUR_CONFIG", str(tmp_path / "named.toml"))
+    return tmp_path / "named.toml"
 
 
 @pytest.fixture
@@ -42,30 +44,40 @@ def shown_by_config(capsys: pytest.CaptureFixture[str], *options: str) -> dict[s
     return dict(json.loads(capsys.readouterr().out))
 
 
-def test_flag_counts_over_variable_over_file_here_over_file_of_the_user(
-    here: Path, of_the_user: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_flag_counts_over_variable_over_named_file_over_file_of_the_user(
+    named: Path, of_the_user: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     of_the_user.write_text("sessions = 1\ncpus = 1.5\nprocesses = 33\nwarm_workers = 0\n")
-    here.write_text("sessions = 2\ncpus = 2.5\nprocesses = 44\n")
+    named.write_text("sessions = 2\ncpus = 2.5\nprocesses = 44\n")
     monkeypatch.setenv("DYNASAUR_SESSIONS", "3")
     monkeypatch.setenv("DYNASAUR_CPUS", "3.5")
     found = shown_by_config(capsys, "--sessions", "4")
     assert found["sessions"] == {"value": 4, "from": "--sessions"}
     assert found["cpus"] == {"value": 3.5, "from": "DYNASAUR_CPUS"}
-    assert found["processes"] == {"value": 44, "from": str(here)}
+    assert found["processes"] == {"value": 44, "from": str(named)}
     assert found["warm_workers"] == {"value": 0, "from": str(of_the_user)}
     assert found["expose"] == {"value": "auto", "from": "default"}
     assert list(found) == list(Settings.model_fields)
 
 
+def test_file_of_the_working_folder_counts_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("dynasaur.toml").write_text('network = "allow:evil.example"\n')
+    assert shown_by_config(capsys)["network"] == {"value": "none", "from": "default"}
+
+
+def test_named_file_that_is_not_there_is_refused(named: Path) -> None:
+    with pytest.raises(SettingsError, match="which DYNASAUR_CONFIG names, is not there"):
+        read_settings()
+
+
 def test_config_is_lines_with_the_files_that_count(
-    here: Path, of_the_user: Path, capsys: pytest.CaptureFixture[str]
+    named: Path, of_the_user: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here.write_text("require_approval = true\n")
+    named.write_text("require_approval = true\n")
     assert run(["config"]) == 0
     printed = capsys.readouterr()
-    assert f"require_approval\ton\t{here}\n" in printed.out
-    assert printed.err == f"{of_the_user}: not there\n{here}: read\n"
+    assert f"require_approval\ton\t{named}\n" in printed.out
+    assert printed.err == f"{of_the_user}: not there\n{named}: read\n"
 
 
 @pytest.mark.parametrize(
@@ -80,22 +92,22 @@ def test_config_is_lines_with_the_files_that_count(
     ],
     ids=["misspelt", "like nothing", "wrong type", "two at once", "table", "broken"],
 )
-def test_wrong_file_is_refused_with_what_is_right(here: Path, text: str, blamed: list[str]) -> None:
-    here.write_text(text)
+def test_wrong_file_is_refused_with_what_is_right(named: Path, text: str, blamed: list[str]) -> None:
+    named.write_text(text)
     with pytest.raises(SettingsError) as refused:
         read_settings()
-    assert [words for words in blamed if words.format(file=here) not in str(refused.value)] == []
+    assert [words for words in blamed if words.format(file=named) not in str(refused.value)] == []
     assert "\n" not in str(refused.value)
 
 
-def test_file_that_is_no_text_is_refused(here: Path) -> None:
-    here.write_bytes(b"\xff\xfe\x00")
+def test_file_that_is_no_text_is_refused(named: Path) -> None:
+    named.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match="is no TOML"):
         read_settings()
 
 
-def test_folder_by_the_name_of_a_file_is_refused(here: Path) -> None:
-    here.mkdir()
+def test_folder_by_the_name_of_a_file_is_refused(named: Path) -> None:
+    named.mkdir()
     with pytest.raises(SettingsError, match="cannot be read"):
         read_settings()
 
@@ -127,16 +139,16 @@ def test_paths_of_a_file_are_relative_to_it_and_have_a_home(of_the_user: Path, m
 
 
 def test_secret_is_neither_shown_nor_told_in_an_error(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    named: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class WithSecret(Settings):
         key: SecretStr = SecretStr("")
 
     monkeypatch.setattr(settings, "Settings", WithSecret)
-    here.write_text('key = "open sesame"\n')
+    named.write_text('key = "open sesame"\n')
     assert trace_settings()[0].key.get_secret_value() == "open sesame"  # type: ignore[attr-defined]
     assert "open sesame" not in str(shown_by_config(capsys))
-    here.write_text("key = 31337\n")
+    named.write_text("key = 31337\n")
     with pytest.raises(SettingsError, match="key: ") as refused:
         read_settings()
     assert "31337" not in str(refused.value)
