@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +35,7 @@ from dynasaur_mcp.library.embedding import Embedder
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.ranking import FITTING_NATS, Scores
 from dynasaur_mcp.library.reading import hash_source
+from dynasaur_mcp.library.words import read_query
 from dynasaur_mcp.settings import Settings
 from dynasaur_mcp.types import Action, Entry, Found, Parameter, Status, Tests
 
@@ -89,8 +89,11 @@ class Tools:
 class Meaning(Index):
     """By meaning alone."""
 
-    def _match(self, connection: sqlite3.Connection, counts: Mapping[str, int], vector: bytes | None) -> list[Scores]:
-        return [Scores({}, 0.0, 0.0, 0.0), *super()._match(connection, counts, vector)[1:]]
+    def _score(self, texts: Sequence[str]) -> tuple[dict[str, int], list[list[Scores]]]:
+        _, scores = super()._score(texts)
+        # No word of the query is in any document.
+        counts = dict.fromkeys(read_query(texts[0]), 0)
+        return counts, [[Scores({}, 0.0, 0.0, 0.0), *meanings] for _, *meanings in scores]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

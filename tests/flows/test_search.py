@@ -97,16 +97,27 @@ async def test_retrieval_measures_any_folder_of_its_form(require: Callable[[str]
     tools = [
         {"name": "math.add", "description": "Add two numbers.", "parameters": {"a": "first", "b": "second"}},
         {"name": "天气", "description": "Tell the weather of a town.", "parameters": {}},
+        {"name": "zoo", "description": "Zzyzx qwrtp.", "parameters": {}},
+        {"name": "rain", "description": "How hot, cold, wet or dry it will be outside.", "parameters": {}},
     ]
     files = {
         "my_tools": tools,
-        "my_queries": [{"query": "add 2 and 3", "gold": ["math.add"]}, {"query": "weather in Rome", "gold": ["天气"]}],
+        "my_queries": [
+            {"query": "add 2 and 3", "gold": ["math.add"]},
+            {"query": "weather in Rome", "gold": ["天气"]},
+            {"query": "tell me the weather, zzyzx qwrtp", "gold": ["zoo"]},
+            {"query": "temperatures", "gold": ["rain"]},
+        ],
         "my_irrelevant": [{"query": "Who wrote Faust?", "offered": ["math.add"]}],
         "other_tools": tools,
     }
     for name, rows in files.items():
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     table = run_benchmark("retrieval.py", "--data", str(tmp_path))
-    (both,) = [line for line in table.splitlines() if line.startswith("my") and " both " in line]
-    assert both.split()[:7] == ["my", "2", "2", "both", "1.000", "1.000", "1.000"]
-    assert "my: 1 questions without an answer, 2 with one" in table
+    # One question has no word of its tool, one no meaning.
+    assert [line.split()[:5] for line in table.splitlines() if line.startswith("my ")] == [
+        ["my", "4", "4", "words", "0.750"],
+        ["my", "4", "4", "meaning", "0.750"],
+        ["my", "4", "4", "both", "1.000"],
+    ]
+    assert "my: 1 questions without an answer, 4 with one" in table
