@@ -51,9 +51,9 @@ MIN_COSINE = 0.3
 """Below this, and without a common word, an action has nothing to do with the query (all-MiniLM-L6-v2)."""
 
 MIN_SHARE = 0.3
-"""Of what relates the best match to the query: one to which less does is noise.
+"""What neither stands out as much as this share of the best match, nor has as much to do with the query, is noise.
 
-It is told by that, not by how far a match stands out: in a small library of like actions, all but the first do not.
+In a small library of like actions none but the first stands out; what does one of many needs shares few of the words.
 """
 
 LOOKED_AT = 5
@@ -177,7 +177,7 @@ class Index:
         relations = {id_: shared[id_] + COSINE_NATS * (cosines[id_] or 0.0) for id_ in shown}
         least = MIN_SHARE * max(relations.values(), default=0.0)
         matches: list[Match] = []
-        for id_ in [id_ for id_ in shown if relations[id_] >= least][:limit]:
+        for id_ in [id_ for place, id_ in enumerate(shown) if place < total or relations[id_] >= least][:limit]:
             with contextlib.suppress(ActionNotFound, KeyError):
                 cosine = cosines[id_] or 0.0
                 meant = ("meaning",) if cosine >= MIN_COSINE else ()
