@@ -135,7 +135,7 @@ def test_help_of_serve_lists_the_settings(dynasaur: Run) -> None:
         (["nonsense"], "nonsense"),
         (["--nonsense"], "--nonsense"),
         (["actions", "nonsense"], "nonsense"),
-        (["actions", "show"], "name"),
+        (["actions", "show"], "NAME"),
         (["actions", "list", "--nonsense"], "--nonsense. `dynasaur-mcp actions list --help`"),
         (["demo", "--sandbox", "moon"], "moon"),
         (["serve", "--nonsense"], "--nonsense"),
