@@ -27,7 +27,7 @@ FITTING_NATS = 12.0
 """Least evidence that something fits: about a usual cosine, and one word that one document in 400 has."""
 
 LEAST_DOCUMENTS = 1000
-"""How rare a word is, is told as if there were at least so many: see `measure_words`."""
+"""How rare a word is, is told as if there were at least so many: in a small library, every word is in few of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,9 @@ def rank(parts: Sequence[Sequence[Scores]], candidates: Collection[int]) -> dict
 
 
 def measure_words(counts: Mapping[str, int], size: int) -> dict[str, float]:
-    """The information of each word, in nats, of how many documents out of `size` have it.
-
-    A word in one document of ten may be in one of a thousand, or in a hundred of them: taken is the middle. With the
-    first, any one word that a small library shares with a question would do; with the second, hardly ever any.
-    """
-    times = math.sqrt(max(LEAST_DOCUMENTS / max(size, 1), 1.0))
+    """The information of each word, in nats, of how many documents out of `size` have it."""
     size = max(size, LEAST_DOCUMENTS)
-    return {word: math.log((size + 1) / (count * times + 0.5)) for word, count in counts.items()}
+    return {word: math.log((size + 1) / (count + 0.5)) for word, count in counts.items()}
 
 
 def weigh_evidence(shared_nats: float, query_nats: float, cosine: float | None) -> float:

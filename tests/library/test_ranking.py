@@ -77,13 +77,6 @@ def test_what_nothing_does_fits_nothing(index: Index) -> None:
     assert index.find("read a table from an excel file", 5).fits
 
 
-def test_one_word_that_a_small_library_shares_with_a_question_is_no_fit(filled: FileStore) -> None:
-    with contextlib.closing(Index(filled, None, None)) as index:
-        found = index.find("Who painted the picture of Mona Lisa?", 5)
-        assert (found.fits, names(found)) == (False, ["resize_picture"])
-        assert index.find("make this picture smaller", 5).fits
-
-
 def test_the_nearest_are_given_where_nothing_surely_fits(filled: FileStore, embedder: Embedder) -> None:
     with contextlib.closing(Index(filled, None, embedder)) as index:
         assert index.settle(120)
