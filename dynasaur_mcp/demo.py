@@ -1,7 +1,7 @@
 """`dynasaur-mcp demo`: the main job as a client lives it, on real data, each step checked against what came back.
 
 The client is the `mcp` package's own, the server a subprocess over stdio, as Claude Desktop or an IDE would start it.
-What a model would write stands below as text.
+What a model would write stands below as text: half of this file, beside the steps that it belongs to.
 """
 
 from __future__ import annotations

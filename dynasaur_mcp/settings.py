@@ -4,6 +4,8 @@ A flag counts most, then the environment, then the file that DYNASAUR_CONFIG nam
 configurations. None is read because it lies in the working folder: clients start servers in the folder of whatever
 project is open, and what comes with a project must not loosen what protects from it. A name that is no setting is
 refused wherever it stands: a misspelt limit must not mean no limit.
+
+Half of this file is the list of settings, which is kept whole: it is what README's table is compared with.
 """
 
 from __future__ import annotations

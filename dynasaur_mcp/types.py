@@ -1,4 +1,7 @@
-"""The words every part of the project speaks. Plain frozen values; nothing here runs, reads or writes anything."""
+"""The words every part of the project speaks. Plain frozen values; nothing here runs, reads or writes anything.
+
+All in one file, though it is a long one: whoever meets a word looks for it here, and nowhere else.
+"""
 
 from __future__ import annotations
 

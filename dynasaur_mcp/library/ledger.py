@@ -1,7 +1,9 @@
 """The SQLite ledger beside the action files: versions, calls, pins, disablings. Knows no file but its own.
 
 One connection per process, behind one lock: every operation is short, and the cache of entries needs no second guess.
-It stays valid until `PRAGMA data_version` says that another process has written.
+It stays valid until `PRAGMA data_version` says that another process has written. Every question to the ledger is one
+method here, since each has to keep to that lock and that cache; that makes the file long. Opening it is in `database`,
+changing it in `change`, saving it in `rescue`.
 """
 
 from __future__ import annotations
