@@ -158,6 +158,7 @@ def _build_server(app: App, **options: Any) -> tuple[Server[Any], Announcer]:
 async def _work_beside(app: App, listed: anyio.Event, announcer: Announcer, also: Also) -> AsyncIterator[None]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_work_behind, app, listed, announcer.publish, also)
+        tasks.start_soon(announcer.tell_news)
         tasks.start_soon(_answer_commands, app, listed)
         gc.freeze()
         gc.enable()

@@ -32,7 +32,9 @@ Work = Callable[[Callable[[str, str], None]], Awaitable[Outcome]]
 class Run:
     """One execution of one piece of code or of one action. `outcome` is None while it goes on."""
 
-    def __init__(self, principal: str, session: str, entry: Entry | None, request: str) -> None:
+    def __init__(
+        self, principal: str, session: str, entry: Entry | None, request: str, on_news: Callable[[Run], None]
+    ) -> None:
         self.id = secrets.token_hex(4)
         self.request = request
         """Id of the request that began it, on its connection."""
@@ -44,6 +46,7 @@ class Run:
         self.error: Exception | None = None
         """Why it could not be run at all, if so; then there is no outcome."""
         self.started_at = time.monotonic()
+        self._on_news = on_news
         self._printed: list[tuple[str, str]] = []
         self._ended = anyio.Event()
         self._news = anyio.Event()
@@ -112,10 +115,12 @@ class Run:
             self._printed.clear()
             self._ended.set()
             self._news.set()
+            self._on_news(self)
 
     def _hear(self, stream: str, text: str) -> None:
         self._printed.append((stream, text))
         self._news.set()
+        self._on_news(self)
 
 
 class Runs:
@@ -124,6 +129,8 @@ class Runs:
     def __init__(self, tasks: TaskGroup, wait_seconds: float, kept_from_characters: int) -> None:
         self.wait_seconds = wait_seconds
         """A run still going after this is to be handed over: its client will not wait much longer."""
+        self.on_news: Callable[[Run], None] = lambda _: None
+        """Called with a run as it prints and as it ends; must return at once."""
         self._tasks = tasks
         self._kept_from_characters = kept_from_characters
         self._runs: OrderedDict[str, Run] = OrderedDict()
@@ -131,7 +138,7 @@ class Runs:
 
     def start(self, work: Work, *, principal: str, session: str, request: str, entry: Entry | None = None) -> Run:
         """Begin a run. Whoever started it waits for it, or hands it over."""
-        run = Run(principal, session, entry, request)
+        run = Run(principal, session, entry, request, self.on_news)
         self._runs[run.id] = run
         self._tasks.start_soon(self._see_through, run, work)
         return run

@@ -1,4 +1,4 @@
-"""Tell clients that the tool list changed, or an action that they subscribed to, in both protocol eras.
+"""Tell clients that the tool list changed, or an action or a run that they subscribed to, in both protocol eras.
 
 Clients of the handshake era get a notification on their connection; it is remembered from `notifications/initialized`
 until it closes. Clients of 2026-07-28 get one on the `subscriptions/listen` stream they opened, and only there. Both
@@ -13,18 +13,19 @@ that lets a wait run out has to show it again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 from mcp.server.connection import Connection
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.subscriptions import (
-    InMemorySubscriptionBus,
     ListenHandler,
     ResourcesListChanged,
     ResourceUpdated,
+    ServerEvent,
     ToolsListChanged,
 )
 from mcp.shared.exceptions import MCPError
@@ -32,11 +33,14 @@ from mcp_types import (
     INVALID_REQUEST,
     EmptyResult,
     SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
     ToolListChangedNotification,
     UnsubscribeRequestParams,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from dynasaur_mcp.runs import Run
 from dynasaur_mcp.types import LibraryChanged
 
 logger = logging.getLogger(__name__)
@@ -45,8 +49,13 @@ HOLD_SECONDS = 1.0
 """A result that changed the list is held back this long at most."""
 MAX_SUBSCRIBED = 1000
 """Resources of one client of the handshake era."""
+NEWS_SECONDS = 0.25
+"""At least, between two pieces of news of one resource."""
 
 Context = ServerRequestContext[Any, Any]
+
+_listening: ContextVar[str] = ContextVar("listening")
+"""The principal whose stream is being opened: the SDK's handler does not tell its bus."""
 
 
 @dataclass(eq=False, slots=True)
@@ -55,6 +64,7 @@ class Follower:
 
     connection: Connection | None
     """Where to notify; None for one that listens on a stream of its own."""
+    principal: str
     announced_at: float | None = None
     """When it was last told of a change that it has not re-listed for."""
     relists: bool = False
@@ -63,14 +73,44 @@ class Follower:
     """What it subscribed to, in the handshake era."""
 
 
+class Bus:
+    """Brings events to the streams of 2026-07-28: to all, or to those of one principal."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[object, tuple[str, Callable[[ServerEvent], None]]] = {}
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        token = object()
+        self._listeners[token] = (_listening.get(), listener)
+
+        def unsubscribe() -> None:
+            self._listeners.pop(token, None)
+
+        return unsubscribe
+
+    async def publish(self, event: ServerEvent, principal: str | None = None) -> None:
+        for whose, listener in list(self._listeners.values()):
+            if principal in (None, whose):
+                listener(event)
+        await anyio.lowlevel.checkpoint()  # lets streams drain in a burst
+
+
 class Announcer:
     """Knows who follows the tool list, and tells them. One for all connections of a server."""
 
-    def __init__(self) -> None:
+    def __init__(self, principal_of: Callable[[Context], str]) -> None:
+        self._principal_of = principal_of
         self._followers: dict[object, Follower] = {}
-        self._bus = InMemorySubscriptionBus()
-        self.listen = ListenHandler(self._bus)
-        """Serves `subscriptions/listen`."""
+        self._bus = Bus()
+        self._listen = ListenHandler(self._bus)
+        self._news: set[tuple[str, str]] = set()
+        """What changed and was not told yet: whose it is, and its URI."""
+        self._has_news = anyio.Event()
+
+    async def listen(self, ctx: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
+        """Serve `subscriptions/listen`."""
+        _listening.set(self._principal_of(ctx))
+        return await self._listen(ctx, params)
 
     async def watch(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         """Middleware: see clients come, re-list and go."""
@@ -78,7 +118,7 @@ class Announcer:
         if pipe is None:
             return await call_next(ctx)
         if ctx.method == "subscriptions/listen" and pipe not in self._followers:
-            self._followers[pipe] = Follower(None)
+            self._followers[pipe] = Follower(None, self._principal_of(ctx))
             try:
                 return await call_next(ctx)
             finally:
@@ -87,7 +127,7 @@ class Announcer:
         if ctx.method == "notifications/initialized" and ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
             connection = connection_of(ctx)
             if pipe not in self._followers:
-                self._followers[pipe] = Follower(connection)
+                self._followers[pipe] = Follower(connection, self._principal_of(ctx))
                 connection.exit_stack.callback(self._followers.pop, pipe, None)
         elif ctx.method == "tools/list":
             self._note_listing(self._followers.get(pipe))
@@ -101,7 +141,7 @@ class Announcer:
         follower.relisted.set()
 
     async def subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
-        """Serve `resources/subscribe`. Only of actions is there ever news.
+        """Serve `resources/subscribe`. Of actions and of runs there is ever news.
 
         Raises:
             MCPError: there are too many, or no news could reach this client.
@@ -141,6 +181,27 @@ class Announcer:
         if scope.cancelled_caught:
             logger.warning("Not every client could be told of revision %d of the library", change.revision)
 
+    def hear(self, run: Run) -> None:
+        """Note that a run printed or ended; `tell_news` tells of it."""
+        self._news.add((run.principal, f"dynasaur://runs/{run.id}/output"))
+        self._has_news.set()
+
+    async def tell_news(self) -> NoReturn:
+        """Tell subscribers of runs, however much these print, every so often."""
+        while True:
+            await self._has_news.wait()
+            self._has_news = anyio.Event()
+            news, self._news = self._news, set()
+            with anyio.move_on_after(HOLD_SECONDS):  # a client that has stopped reading delays nobody longer
+                async with anyio.create_task_group() as tasks:
+                    for follower in self._followers.values():
+                        uris = follower.uris.intersection(uri for whose, uri in news if whose == follower.principal)
+                        if follower.connection is not None and uris:
+                            tasks.start_soon(_tell_updated, follower.connection, uris)
+                    for principal, uri in news:
+                        await self._bus.publish(ResourceUpdated(uri), principal)
+            await anyio.sleep(NEWS_SECONDS)
+
     async def hold(self, ctx: Context) -> None:
         """Return once the caller's client has re-listed after the last announcement, or need not be waited for."""
         follower = self._followers.get(pipe_of(ctx))
@@ -159,10 +220,17 @@ async def _tell(connection: Connection, ctx: Context | None, news: Collection[st
         else:
             # On the caller's own request, so that it also reaches HTTP clients that keep no GET stream open.
             await ctx.session.send_notification(ToolListChangedNotification(), related_request_id=ctx.request_id)
-        for uri in news:
-            await connection.send_resource_updated(uri)
     except Exception:  # boundary: the change is kept, telling of it is best effort
         logger.exception("A client could not be told that the tool list changed")
+    await _tell_updated(connection, news)
+
+
+async def _tell_updated(connection: Connection, uris: Collection[str]) -> None:
+    try:
+        for uri in uris:
+            await connection.send_resource_updated(uri)
+    except Exception:  # boundary: as above
+        logger.exception("A client could not be told of what it subscribed to")
 
 
 def connection_of(ctx: Context) -> Connection:

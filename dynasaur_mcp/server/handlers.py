@@ -103,7 +103,8 @@ def build_server(
 
     `on_first_list` is called once, as the first `tools/list` is answered, and must return at once.
     """
-    announcer = Announcer()
+    announcer = Announcer(principal_of)
+    runs.on_news = announcer.hear
     listing = Listing(store, expose, expose_tokens, pool.workers.limits.network)
     handlers = Handlers(
         store=store,
