@@ -65,7 +65,8 @@ class OwnEngine:
             return
         places = {"host": self.address, "data-root": self.data, "exec-root": self.folder / "exec"}
         places |= {"pidfile": self.folder / "docker.pid", "storage-driver": self._driver, "bridge": "none"}
-        places |= {"containerd-namespace": self.folder.name, "containerd-plugins-namespace": f"{self.folder.name}-p"}
+        # Not after the folder: containerd refuses what ends in `_`, as a temporary folder's name may.
+        places |= {"containerd-namespace": f"dsn{self.port}", "containerd-plugins-namespace": f"dsn{self.port}-p"}
         words = [f"--{name}={value}" for name, value in places.items()]
         words += [f"--host=tcp://127.0.0.1:{self.port}", "--tls=false", "--iptables=false", "--ip-masq=false"]
         words += ["--shutdown-timeout=1"]
