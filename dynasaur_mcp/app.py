@@ -138,7 +138,7 @@ async def _serve_http(app: App, also: Also) -> None:
 
 
 def _build_server(app: App, **options: Any) -> tuple[Server[Any], Announcer]:
-    from dynasaur_mcp.server.handlers import build_server
+    from dynasaur_mcp.server.build import build_server
 
     settings = app.settings
     return build_server(

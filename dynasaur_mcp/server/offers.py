@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from mcp.shared.exceptions import MCPError
@@ -21,12 +20,13 @@ from mcp_types import (
     ReadResourceResult,
 )
 
-from dynasaur_mcp.errors import ActionError, ScopeMissing
+from dynasaur_mcp.errors import ActionError
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.runs import Runs
 from dynasaur_mcp.sandbox.pool import Pool
 from dynasaur_mcp.server import prompts, resources
 from dynasaur_mcp.server.announce import Context
+from dynasaur_mcp.server.caller import Callers
 from dynasaur_mcp.server.completion import complete
 from dynasaur_mcp.server.scopes import READ, scope_of_resource
 from dynasaur_mcp.server.text import first_line
@@ -36,11 +36,10 @@ from dynasaur_mcp.server.text import first_line
 class Offers:
     """What is done on each of these requests. Holds its collaborators, no state."""
 
+    callers: Callers
     store: Store
     pool: Pool
     runs: Runs
-    principal_of: Callable[[Context], str]
-    scopes_of: Callable[[Context], frozenset[str]]
 
     def _admit(self, ctx: Context, what: str, scope: str) -> None:
         """
@@ -48,14 +47,12 @@ class Offers:
             MCPError: the caller may not have it, or not yet.
         """
         try:
-            if scope not in self.scopes_of(ctx):
-                raise ScopeMissing(what, scope)
-            self.pool.quotas.admit_call(self.principal_of(ctx))
+            self.callers.admit(ctx, what, scope)
         except ActionError as error:
             raise MCPError(INVALID_REQUEST, first_line(error)) from None
 
     async def list_resources(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
-        if READ not in self.scopes_of(ctx):
+        if READ not in self.callers.scopes_of(ctx):
             return ListResourcesResult(resources=[])
         return resources.list_actions(self.store, params.cursor if params else None)
 
@@ -67,7 +64,7 @@ class Offers:
     async def read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
         self._admit(ctx, params.uri, scope_of_resource(params.uri))
         return await resources.read_resource(
-            params.uri, store=self.store, runs=self.runs, pool=self.pool, principal=self.principal_of(ctx)
+            params.uri, store=self.store, runs=self.runs, pool=self.pool, principal=self.callers.principal_of(ctx)
         )
 
     async def list_prompts(self, _ctx: Context, _params: PaginatedRequestParams | None) -> ListPromptsResult:
@@ -90,6 +87,6 @@ class Offers:
             store=self.store,
             runs=self.runs,
             pool=self.pool,
-            principal=self.principal_of(ctx),
+            principal=self.callers.principal_of(ctx),
         )
         return CompleteResult(completion=completion)

@@ -99,7 +99,7 @@ def serve(store: FileStore) -> Serve:
         from dynasaur_mcp.library.index import Index
         from dynasaur_mcp.runs import open_runs
         from dynasaur_mcp.sandbox.pool import open_pool
-        from dynasaur_mcp.server.handlers import build_server
+        from dynasaur_mcp.server.build import build_server
 
         index = Index(store, None, None)
         async with (

@@ -30,7 +30,7 @@ from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.pool import open_pool
 from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.sandbox.wheels import Target
-from dynasaur_mcp.server.handlers import build_server
+from dynasaur_mcp.server.build import build_server
 from dynasaur_mcp.types import META_TOOLS, Limits
 
 pytestmark = pytest.mark.anyio
