@@ -1,24 +1,10 @@
-"""Workers in containers.
-
-Nothing of the host is mounted, so an engine elsewhere does as well. `put_archive` is refused on a read-only root, even
-into a tmpfs: files travel in the worker's frames.
-
-`/workspace` and `/tmp` are in memory, and count against the container's: see `Limits.with_files_in_memory`.
-
-gVisor (`runsc`) lets a process kill pid 1 and read its environment and descriptors, where both have one uid. So there
-the worker starts as root with the right to change that and nothing else, and its supervisor gets a uid of its own.
-Limits may not be those of cgroups there: the worker counts memory itself, and gVisor's kernel, in which no one else is,
-holds its uid to a number of processes.
-"""
+"""Workers in containers: the engine that has their image, and those of one server. What they may do is in `harden`."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -43,11 +29,11 @@ from dynasaur_mcp.sandbox.engine import (
     load_client,
     patience_seconds,
 )
+from dynasaur_mcp.sandbox.harden import describe_container
 from dynasaur_mcp.sandbox.image import PLATFORM_LABEL, PYTHON_LABEL, build_image, image_tag
 from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.presence import Presence
-from dynasaur_mcp.sandbox.seccomp import profile_text
-from dynasaur_mcp.sandbox.volume import PLACE, PackageVolume
+from dynasaur_mcp.sandbox.volume import PackageVolume
 from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.types import Limits
 
@@ -56,20 +42,6 @@ __all__ = ["DockerSandbox", "Engine", "build_image", "find_engine", "image_tag"]
 logger = logging.getLogger(__name__)
 
 VOLUME = "dynasaur-mcp-packages"
-UID, SUPERVISOR_UID = 65534, 65533
-
-ENVIRONMENT = (
-    "HOME=/workspace",
-    "LANG=C.UTF-8",
-    "PYTHONDONTWRITEBYTECODE=1",
-    # Threads of these would make sessions that cannot fork.
-    "OMP_NUM_THREADS=1",
-    "OPENBLAS_NUM_THREADS=1",
-    "MKL_NUM_THREADS=1",
-    "NUMEXPR_NUM_THREADS=1",
-    "MPLCONFIGDIR=/tmp/matplotlib",
-    "XDG_CACHE_HOME=/tmp/cache",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +124,7 @@ class DockerSandbox:
         self.limits = limits
         self.runtime = runtime
         self.volume = volume
-        self._on_gvisor = "runsc" in runtime
         self._presence = presence
-        self._security = ["no-new-privileges", f"seccomp={profile_text()}"]
         self._store = store
         self._packages = PackageVolume(
             lambda: self.engine.client,
@@ -191,11 +161,12 @@ class DockerSandbox:
             name = new_name(self._presence)
         except OSError as error:
             raise SandboxUnavailable(f"The cache folder cannot be written: {error.strerror}.") from error
+        config = describe_container(self.engine.image, self.limits, self.labels, self.volume, self.runtime)
         worker = DockerWorker(lambda: self.engine.client, name, self._forget)
         # Registered before it exists and forgotten after it is gone, so aclose never misses one.
         self._workers[worker.id] = worker
         try:
-            await anyio.to_thread.run_sync(worker.launch, self._config())
+            await anyio.to_thread.run_sync(worker.launch, config)
         except BaseException:
             await worker.kill()
             raise
@@ -244,56 +215,6 @@ class DockerSandbox:
 
     def _forget(self, worker: str) -> None:
         self._workers.pop(worker, None)
-
-    def _config(self) -> dict[str, Any]:
-        """The whole of a worker's container, in the words of the engine's API."""
-        limits = self.limits.with_files_in_memory()
-        worker_limits: dict[str, object] = dataclasses.asdict(limits)
-        if self._on_gvisor:
-            worker_limits |= {"uid": UID, "own_uid": SUPERVISOR_UID, "limit_processes": True}
-        ulimits = (("core", 0), ("nofile", limits.open_files), ("fsize", limits.file_bytes))
-        return {
-            "Image": self.engine.image,
-            "Cmd": [json.dumps(worker_limits)],
-            "Hostname": "sandbox",
-            "User": "0:0" if self._on_gvisor else f"{UID}:{UID}",
-            "WorkingDir": "/workspace",
-            "Env": list(ENVIRONMENT),
-            "Labels": self.labels,
-            "AttachStdin": True,
-            "AttachStdout": True,
-            "AttachStderr": True,
-            "OpenStdin": True,
-            # stdin closes with the attached connection: a server that vanishes ends its workers.
-            "StdinOnce": True,
-            # pid 1 heeds no other signal, and an engine that stops would wait ten seconds for it.
-            "StopSignal": "SIGKILL",
-            "HostConfig": {
-                "AutoRemove": True,
-                "CapDrop": ["ALL"],
-                "CapAdd": ["SETUID", "SETGID"] if self._on_gvisor else [],
-                "SecurityOpt": self._security,
-                "ReadonlyRootfs": True,
-                "Tmpfs": {
-                    "/workspace": f"rw,exec,nosuid,nodev,mode=1777,size={limits.workspace_bytes}",
-                    "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={limits.tmp_bytes}",
-                },
-                "Mounts": [{"Type": "volume", "Source": self.volume, "Target": PLACE, "ReadOnly": True}],
-                "NetworkMode": "none",
-                "IpcMode": "private",
-                "CgroupnsMode": "private",
-                "ShmSize": limits.shm_bytes,
-                "PidsLimit": limits.processes,
-                "Memory": limits.memory_bytes,
-                "MemorySwap": limits.memory_bytes,
-                "NanoCpus": int(limits.cpus * 1e9),
-                # No nproc: it would count the processes of all containers of this uid together.
-                "Ulimits": [{"Name": name, "Soft": value, "Hard": value} for name, value in ulimits],
-                # json-file would double every byte of the frames onto the engine's disk.
-                "LogConfig": {"Type": "none"},
-                **({"Runtime": self.runtime} if self.runtime else {}),
-            },
-        }
 
     def _find_leftovers(self) -> list[str]:
         found = self.engine.client.containers(all=True, filters={"label": f"{HOME_LABEL}={self._presence.home}"})
