@@ -337,8 +337,10 @@ def environments():
  'API_KEY' not in os.environ]
 """,
     "memory and descriptors of the supervisor": """
-numbers = range(16)
-[refused(open, '/proc/1/mem', 'rb'), GVISOR or all(refused(open, f'/proc/1/fd/{number}', 'wb') for number in numbers),
+def is_for_prints(number):
+    return os.readlink(f'/proc/1/fd/{number}').startswith(('pipe:', '/dev/null'))
+numbers = [n for n in range(64) if not (GVISOR and os.path.lexists(f'/proc/1/fd/{n}') and is_for_prints(n))]
+[refused(open, '/proc/1/mem', 'rb'), all(refused(open, f'/proc/1/fd/{number}', 'wb') for number in numbers),
  GVISOR or refused(os.listdir, '/proc/1/fd'), refused(os.readlink, '/proc/1/cwd'), refused(os.readlink, '/proc/1/exe'),
  GVISOR or refused(lambda: open('/proc/1/maps').read())]
 """,
