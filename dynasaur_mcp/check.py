@@ -12,6 +12,7 @@ from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.uses import follow_uses, join_requirements, naming_who_needs
 from dynasaur_mcp.sandbox.pool import Pool
+from dynasaur_mcp.stages import tell_stage
 from dynasaur_mcp.types import Action, Check, Entry, Problem, Status, Tests
 
 
@@ -50,6 +51,7 @@ async def check_kept(entry: Entry, *, store: Store, pool: Pool, require_approval
         ActionNotFound: it is gone meanwhile.
         SandboxError, LibraryError
     """
+    tell_stage(f"Testing {entry.name!r}")
     check = await check_action(entry.action, store.get, pool)
     tests = Tests(check.tests.passed, (*map(str, check.problems), *check.tests.failures))
     status = decide_status(tests, require_approval) if entry.status is Status.DRAFT else entry.status

@@ -23,6 +23,7 @@ from dynasaur_mcp.library.uses import follow_uses
 from dynasaur_mcp.likeness import Alike, compare_alike, find_alike, refuse_likely, refuse_same
 from dynasaur_mcp.replay import Replay, replay_uses
 from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
+from dynasaur_mcp.stages import tell_stage
 from dynasaur_mcp.tell import Changed, tell_change
 from dynasaur_mcp.types import Action, Check, Entry, LibraryChanged, Problem, Status
 
@@ -82,9 +83,11 @@ async def define_action(
     # A new name is for something new; an action that exists may become what its users need.
     if current is None:
         await anyio.to_thread.run_sync(refuse_same, action, store)
+    tell_stage(f"Read {action.name!r}; testing it")
     check = await check_action(action, store.get, pool)
     if problems := _find_failures(check):
         raise ActionInvalid(f"{action.name!r} was not kept:", problems)
+    tell_stage(f"Checked: {check.tests}")
     is_other = current is not None and current.action.sha256 != action.sha256
     replay = await replay_uses(action, current, principal, store, pool) if current and is_other else Replay()
     if replay.regressions and not anyway:
@@ -103,6 +106,7 @@ async def define_action(
             keep = partial(store.put, action, author=principal, expected_version=current.version if current else 0)
         status = decide_status(check.tests, require_approval)
         entry = await anyio.to_thread.run_sync(partial(keep, tests=check.tests, schemas=check.schemas, status=status))
+        tell_stage(f"Kept {entry.name!r}: v{entry.version}")
         await tell_change(LibraryChanged(store.revision, (entry.name,)), index, changed)
     return Definition(entry, near, current, find_denied(entry.name), replay)
 

@@ -27,6 +27,7 @@ from dynasaur_mcp.library.uses import follow_uses
 from dynasaur_mcp.replay import is_same, show_call, show_value, try_call
 from dynasaur_mcp.sandbox.pool import Pool
 from dynasaur_mcp.sandbox.session import Session
+from dynasaur_mcp.stages import tell_stage
 from dynasaur_mcp.types import JSON, Action, Entry, Status
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ async def compare_alike(action: Action, found: Sequence[Alike], store: Store, po
     try:
         comparable = [each for each in found if each.is_likely or _read_types(each.entry.action) == types]
         if comparable:
+            tell_stage(f"Comparing it with {', '.join(repr(each.entry.name) for each in comparable)}")
             with anyio.move_on_after(COMPARE_SECONDS):
                 async with pool.workers.trial() as session:
                     for alike in comparable:

@@ -22,6 +22,7 @@ from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.uses import Uses, follow_uses, join_requirements
 from dynasaur_mcp.sandbox.pool import Pool
 from dynasaur_mcp.sandbox.session import Session
+from dynasaur_mcp.stages import tell_stage
 from dynasaur_mcp.types import JSON, Action, Check, Ending, Entry, Outcome, Status
 
 CALL_SECONDS = 5.0
@@ -91,6 +92,7 @@ async def _run_old_tests(old: Entry, get: Get, store: Store, pool: Pool) -> Repl
         return Replay()
     stand_in = f"{old.name}_of_v{old.version}"
     source = old.action.source + _STAND_IN.format(name=old.name, stand_in=stand_in)
+    tell_stage(f"Running the tests of v{old.version}")
     action = replace(old.action, name=stand_in, source=source, uses=(*old.action.uses, old.name))
     check, failures = await _find_new_failures(action, get, store.get, pool)
     passed = f"{check.tests.passed} of {check.tests.total} tests of v{old.version} pass with it."
@@ -127,6 +129,7 @@ async def _repeat_calls(old: Entry, principal: str, get: Get, store: Store, pool
     regressions: list[str] = []
     alike = unsteady = 0
     deadline = time.monotonic() + CALLS_SECONDS
+    tell_stage("Repeating recorded calls")
     async with pool.workers.trial() as before:
         after = await before.fork()
         for arguments in recorded:
@@ -187,6 +190,7 @@ async def _test_users(name: str, get: Get, store: Store, pool: Pool) -> Replay:
     tested: list[str] = []
     with anyio.move_on_after(USERS_SECONDS):
         for user in users[:MAX_USERS]:
+            tell_stage(f"Testing {user.name!r}, which uses it")
             _, failures = await _find_new_failures(user.action, get, store.get, pool)
             regressions += [f"{user.name!r}, which uses it, fails now: {failure}" for failure in failures[:1]]
             tested.append(user.name)

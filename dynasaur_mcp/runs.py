@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from dynasaur_mcp.errors import RunNotFound
+from dynasaur_mcp.stages import hearing_stages
 from dynasaur_mcp.types import Ending, Entry, Outcome
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ KEPT_CHARACTERS = 32 << 20
 """Of all that these gave, together; the newest one is kept whatever its size."""
 NEWS_SECONDS = 0.1
 """At least, between two pieces of news of one run."""
+_STAGE = "stage"
+"""Told to who follows a run, between what it prints on its streams."""
 
 Work = Callable[[Callable[[str, str], None]], Awaitable[Outcome]]
 """Does what a run is for, given where to tell what is printed: the stream's name and the text."""
@@ -47,7 +50,7 @@ class Run:
         """Why it could not be run at all, if so; then there is no outcome."""
         self.started_at = time.monotonic()
         self._on_news = on_news
-        self._printed: list[tuple[str, str]] = []
+        self._told: list[tuple[str, str]] = []
         self._ended = anyio.Event()
         self._news = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -55,7 +58,7 @@ class Run:
     @property
     def output(self) -> str:
         """What it has printed so far, on either stream."""
-        return "".join(text for _, text in self._printed)
+        return "".join(text for stream, text in self._told if stream != _STAGE)
 
     @property
     def characters(self) -> int:
@@ -78,14 +81,14 @@ class Run:
             raise self.error
 
     async def follow(self, seconds: float) -> AsyncIterator[tuple[int, str]]:
-        """As it prints, until it ends or the time is up: how many characters so far, and the newest of them."""
+        """As it prints and goes on, until it ends or the time is up: how many characters so far, and the newest."""
         told = 0
         deadline = anyio.current_time() + seconds
         while not self._ended.is_set() and anyio.current_time() < deadline:
             with anyio.move_on_at(deadline):
                 await self._news.wait()
             self._news = anyio.Event()
-            text = self.output
+            text = "".join(text for _, text in self._told)
             if len(text) > told:
                 yield len(text), text[told:]
                 told = len(text)
@@ -104,21 +107,21 @@ class Run:
     async def see_through(self, work: Work) -> None:
         """Do the work. Raises nothing but the cancellation of who called this."""
         try:
-            with self._scope:
+            with self._scope, hearing_stages(lambda text: self._hear(_STAGE, f"{text}\n")):
                 self.outcome = await work(self._hear)
             if self._scope.cancelled_caught:
-                stdout, stderr = ("".join(t for s, t in self._printed if s == name) for name in ("stdout", "stderr"))
+                stdout, stderr = ("".join(t for s, t in self._told if s == name) for name in ("stdout", "stderr"))
                 self.outcome = Outcome(Ending.CANCELLED, stdout=stdout, stderr=stderr, error="The run was cancelled.")
         except Exception as error:  # boundary: told to whoever waits for it
             self.error = error
         finally:
-            self._printed.clear()
+            self._told.clear()
             self._ended.set()
             self._news.set()
             self._on_news(self)
 
     def _hear(self, stream: str, text: str) -> None:
-        self._printed.append((stream, text))
+        self._told.append((stream, text))
         self._news.set()
         self._on_news(self)
 

@@ -30,6 +30,7 @@ from dynasaur_mcp.sandbox import sets
 from dynasaur_mcp.sandbox.requirements import read_requirements
 from dynasaur_mcp.sandbox.resolved import Resolutions, Resolved
 from dynasaur_mcp.sandbox.wheels import NO_SPACE, Target, install_wheels, resolve_versions
+from dynasaur_mcp.stages import tell_stage
 from dynasaur_mcp.types import PackageRules
 
 USED_SECONDS = 60.0
@@ -88,6 +89,7 @@ class PackageStore:
         async with self._lock(" ".join(asked)):
             resolved = self._resolutions.find(asked) if asked else Resolved(())
             if resolved is None:
+                tell_stage(f"Resolving {', '.join(asked)}")
                 versions = await resolve_versions(asked, self.target)
                 with _writing():
                     resolved = self._resolutions.keep(asked, Resolved(versions))
@@ -112,6 +114,7 @@ class PackageStore:
 
     async def _make(self, resolved: Resolved, final: Path) -> None:
         async with self._staged() as staged:
+            tell_stage(f"Installing {', '.join(resolved.versions)}")
             await install_wheels(resolved.versions, staged, self.target)
             options = json.dumps({"most_bytes": self.rules.most_bytes, "compiles": self.target.platform is None})
             # A process of its own: compiling would hold the server up.

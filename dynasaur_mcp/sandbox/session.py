@@ -13,6 +13,7 @@ from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.files import Files
 from dynasaur_mcp.sandbox.link import Link, OnOutput
 from dynasaur_mcp.sandbox.outlet import Outlet
+from dynasaur_mcp.stages import tell_stage
 from dynasaur_mcp.types import Check, Ending, Image, Limits, Outcome, Problem, Schemas, Tests, WorkspaceFile
 
 _ENDINGS = frozenset(Ending)
@@ -108,6 +109,8 @@ class Session:
         key = _key_of(name, sources, folders)
         request: dict[str, Any] = {"op": "call", "key": key, "action": name, "arguments": dict(arguments)}
         loading = {"sources": dict(sources), "folders": folders}
+        if key not in self.link.known:
+            tell_stage(f"Importing {name!r}")
         answer = await self._request_with(
             requirements, request if key in self.link.known else request | loading, timeout_seconds, on_output
         )

@@ -30,6 +30,7 @@ from dynasaur_mcp.sandbox.packages import check_kept
 from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.sandbox.seccomp import profile_text
 from dynasaur_mcp.sandbox.wheels import INSTALL_SECONDS
+from dynasaur_mcp.stages import tell_stage
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,9 @@ class PackageVolume:
         async with lock:
             if not self._was_seen(key):
                 if not await self._work(partial(self._find, key)):
-                    await self._work(partial(self._copy, key, await install()))
+                    folder = await install()
+                    tell_stage("Copying packages to where containers find them")
+                    await self._work(partial(self._copy, key, folder))
                 self._seen_at[key] = time.monotonic()
         return final
 

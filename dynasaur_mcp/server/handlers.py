@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -43,6 +44,7 @@ from dynasaur_mcp.server.arguments import (
 )
 from dynasaur_mcp.server.caller import Callers
 from dynasaur_mcp.server.listing import Listing
+from dynasaur_mcp.server.progress import reporting_stages
 from dynasaur_mcp.server.running import Running
 from dynasaur_mcp.server.scopes import scope_of
 from dynasaur_mcp.server.text import clean_line, first_line, shorten
@@ -134,7 +136,7 @@ class Handlers:
         return content.present_matches(found, full=given.detail == "full", limit=self.output_characters)
 
     async def _define(self, ctx: Context, given: DefineAction) -> CallToolResult:
-        with self.callers.charged(ctx):
+        async with self._watched(ctx):
             definition = await define_action(
                 source=given.source,
                 name=given.name,
@@ -158,7 +160,7 @@ class Handlers:
                 return content.result_of_text(await list_sessions(principal, self.pool))
             case "close_session":
                 return content.result_of_text(await close_session(given.name, principal, self.pool))
-        with self.callers.charged(ctx) if given.op == "test" else nullcontext():
+        async with self._watched(ctx) if given.op == "test" else nullcontext():
             text = await manage_action(
                 given.name,
                 given.op,
@@ -173,6 +175,13 @@ class Handlers:
         return content.result_of_text(
             shorten(text, self.output_characters, f"; the source: resource dynasaur://actions/{given.name}")
         )
+
+    @asynccontextmanager
+    async def _watched(self, ctx: Context) -> AsyncIterator[None]:
+        """For what runs code in workers of nobody: it is charged, and tells what it is at."""
+        with self.callers.charged(ctx):
+            async with reporting_stages(ctx):
+                yield
 
     async def _announce(self, ctx: Context, change: LibraryChanged) -> None:
         """Tell everyone, and hold what is under way until its own client has re-listed."""

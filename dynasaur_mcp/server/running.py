@@ -20,14 +20,12 @@ from dynasaur_mcp.server import content
 from dynasaur_mcp.server.announce import Context
 from dynasaur_mcp.server.arguments import CheckRun, RunPython
 from dynasaur_mcp.server.caller import Callers
-from dynasaur_mcp.server.text import clean_text
+from dynasaur_mcp.server.progress import report_run
 from dynasaur_mcp.step import run_step
 from dynasaur_mcp.types import JSON, Entry, Outcome
 
 FIRST_WITH_LINKS = "2025-06-18"
 """Version of the protocol; versions are dates, and compare as text."""
-PROGRESS_CHARACTERS = 1000
-"""Of one progress message, the newest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +72,7 @@ class Running:
         if given.cancel:
             run.cancel()
         seconds = self.pool.workers.limits.grace_seconds * 2 + 3 if given.cancel else given.wait_seconds
-        await self._report(ctx, run, seconds)
+        await report_run(ctx, run, seconds)
         return self._present(ctx, run)
 
     async def execute(
@@ -116,20 +114,12 @@ class Running:
     async def _wait(self, ctx: Context, run: Run) -> None:
         """For the end of a run, or for the moment to hand it over. A caller who goes away ends it."""
         try:
-            await self._report(ctx, run, self.runs.wait_seconds)
+            await report_run(ctx, run, self.runs.wait_seconds)
         except anyio.get_cancelled_exc_class():
             await run.end()
             raise
         if run.outcome is None:
             self.runs.hand_over(run)
-
-    async def _report(self, ctx: Context, run: Run, seconds: float) -> None:
-        """Wait for a run, and tell its client what it prints, if that asked for progress."""
-        if ctx.meta and "progress_token" in ctx.meta:
-            async for characters, text in run.follow(seconds):
-                await ctx.session.report_progress(characters, None, clean_text(text[-PROGRESS_CHARACTERS:]))
-            seconds = 0
-        await run.wait(seconds)
 
     def _present(self, ctx: Context, run: Run, *, promised: bool = False) -> CallToolResult:
         knows_links = ctx.protocol_version >= FIRST_WITH_LINKS

@@ -429,7 +429,8 @@ async def test_prints_come_as_progress_to_a_client_that_asked(open_client: Calla
         await client.call_tool(
             "execute_action", {"name": "slow", "arguments": {"seconds": 0.3}}, progress_callback=hear
         )
-        assert heard == [(6, "begun\n")]
+        assert [message for _, message in heard] == ["Importing 'slow'\n", "begun\n"]
+        assert heard[0][0] < heard[1][0]
 
 
 async def test_flood_of_prints_is_told_in_few_short_messages(open_client: Callable[..., Any]) -> None:
@@ -465,8 +466,9 @@ async def test_cancelled_request_stops_its_code_and_the_session_goes_on(
         await client.call_tool("run_python", {"code": "x = 1"})
         with anyio.CancelScope() as scope:
 
-            async def cancel(*_: object) -> None:
-                scope.cancel()
+            async def cancel(_progress: float, _total: float | None, message: str | None) -> None:
+                if "began" in (message or ""):
+                    scope.cancel()
 
             await client.call_tool(tool, CANCELLED[tool], progress_callback=cancel)
         assert scope.cancelled_caught
