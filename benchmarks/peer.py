@@ -55,6 +55,13 @@ class Peer:
                 return message["id"], message["result"]
         raise SystemExit("the server ended")
 
+    def exchange(self, line: bytes) -> bytes:
+        """A line for a line, neither made nor read here. What the server tells by itself is skipped."""
+        self._process.stdin.write(line)
+        while b'"method":' in (answer := self._lines.readline())[:40]:
+            pass
+        return answer
+
     def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         result = self.request("tools/call", {"name": tool, "arguments": arguments})
         if result.get("isError"):
