@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio.to_thread
 
+from dynasaur_mcp.errors import LibraryError
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.types import LibraryChanged
 
@@ -20,5 +21,7 @@ async def tell_change(change: LibraryChanged, index: Index, changed: Changed) ->
     try:
         await anyio.to_thread.run_sync(index.update)
         await changed(change)
+    except LibraryError as error:
+        logger.error("The change of %s could not be told to all: %s", ", ".join(change.names), error)
     except Exception:  # boundary: the change itself is kept
         logger.exception("The change of %s could not be told to all", ", ".join(change.names))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -80,6 +81,7 @@ CREATE INDEX shaped ON versions (json_extract(details, '$.shape'));
 """What makes each version of the schema from the one before."""
 
 SCHEMA_VERSION = len(_SCHEMAS)
+_TABLE = re.compile(r"CREATE TABLE (\w+)")
 
 _log = logging.getLogger(__name__)
 
@@ -122,6 +124,9 @@ def _prepare(connection: sqlite3.Connection) -> None:
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found > SCHEMA_VERSION:
         raise LibraryError("The library was written by a newer dynasaur-mcp. Upgrade this one.")
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not there.issuperset(_TABLE.findall("".join(_SCHEMAS[:found]))) or (there and not found):
+        raise sqlite3.DatabaseError("its tables are not those of a ledger")
     for schema in _SCHEMAS[found:]:
         for statement in schema.split(";\n"):
             connection.execute(statement)
@@ -141,9 +146,10 @@ def open_in_memory(path: Path) -> sqlite3.Connection:
                     shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
             with contextlib.closing(sqlite3.connect(copy)) as disk:
                 disk.backup(memory)
+            _prepare(memory)
         except (OSError, sqlite3.DatabaseError) as error:
             _log.warning("the ledger cannot be read, so pins, counts and versions are unknown: %s", error)
             memory.close()
             memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    _prepare(memory)
+            _prepare(memory)
     return memory

@@ -186,7 +186,8 @@ def _prepare(path: Path | str) -> sqlite3.Connection:
         (found,) = connection.execute("PRAGMA user_version").fetchone()
         if found > _SCHEMA_VERSION:
             raise sqlite3.OperationalError("it is of a newer dynasaur-mcp")
-        if found != _SCHEMA_VERSION:
+        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if found != _SCHEMA_VERSION or not there.issuperset(_TABLES):
             for table in _TABLES:
                 connection.execute(f"DROP TABLE IF EXISTS {table}")
             for statement in _SCHEMA.split(";\n"):

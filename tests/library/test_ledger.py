@@ -156,16 +156,35 @@ except LibraryError as error:
 """
 
 
+def read_unprivileged(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Root may read and write anything as long as it has that capability."""
+    unprivileged = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    command = [*unprivileged, sys.executable, "-c", READING, str(folder)]
+    return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+
+
+def test_a_foreign_ledger_in_a_folder_that_cannot_be_written_counts_for_nothing(store: FileStore, folder: Path) -> None:
+    put(store, write_source("a"))
+    store.close()
+    ledger = folder / ".ledger.sqlite3"
+    ledger.unlink()
+    with contextlib.closing(sqlite3.connect(ledger)) as connection:
+        connection.execute("CREATE TABLE actions (name TEXT)")
+    before = ledger.read_bytes()
+    folder.chmod(0o555)
+    done = read_unprivileged(folder)
+    folder.chmod(0o755)
+    assert (done.stdout, ledger.read_bytes()) == ("", before)
+    assert "the ledger cannot be read, so pins, counts and versions are unknown" in done.stderr
+
+
 def test_a_ledger_that_may_not_be_read_is_refused_and_left_alone(store: FileStore, folder: Path) -> None:
     put(store, write_source("a"))
     store.close()
     ledger = folder / ".ledger.sqlite3"
     before = ledger.read_bytes()
     ledger.chmod(0)
-    # Root may read anything as long as it has that capability.
-    unprivileged = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []
-    command = [*unprivileged, sys.executable, "-c", READING, str(folder)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    done = read_unprivileged(folder)
     assert "may not be read: mend its permissions" in done.stdout
     assert done.stderr == ""
     ledger.chmod(0o600)
