@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 MCP_PATH, SSE_PATH, MESSAGES_PATH = "/mcp", "/sse", "/messages/"
 METRICS_PATH = "/metrics"
+RETRY_MILLISECONDS = 1000
+"""After which a client is to come back for a stream that ended before its answer."""
 _KEEP_ALIVE_SECONDS = 30
 _CLOSE_SECONDS = 5
 """For connections to close once their requests have ended."""
@@ -76,7 +78,7 @@ class Sessions(StreamableHTTPSessionManager):
     def __init__(self, server: Server[Any], most_each: int) -> None:
         self._log = EventLog()
         self._most_each = most_each
-        super().__init__(server)
+        super().__init__(server, retry_interval=RETRY_MILLISECONDS)
 
     async def _handle_stateful_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         opens = all(name != b"mcp-session-id" for name, _ in scope["headers"])

@@ -82,6 +82,53 @@ FORMS: dict[str, Wire] = {
 }
 
 
+TOOLS: list[Wire] = [
+    {
+        "name": "test_missing_capability",
+        "description": "Needs sampling",
+        "inputSchema": {"type": "object", "properties": {}},
+    },
+    {
+        "name": "test_custom_header",
+        "description": "Wants its argument in a header too",
+        "inputSchema": {
+            "type": "object",
+            "properties": {"region": {"type": "string", "x-mcp-header": "Region"}},
+            "required": ["region"],
+        },
+    },
+    {
+        "name": "json_schema_2020_12_tool",
+        "description": "Tool with JSON Schema 2020-12 features",
+        "inputSchema": {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "$defs": {
+                "address": {
+                    "$anchor": "addressDef",
+                    "type": "object",
+                    "properties": {"street": {"type": "string"}, "city": {"type": "string"}},
+                }
+            },
+            "properties": {
+                "name": {"type": "string"},
+                "address": {"$ref": "#/$defs/address"},
+                "contactMethod": {"type": "string", "enum": ["phone", "email"]},
+                "phone": {"type": "string"},
+                "email": {"type": "string"},
+            },
+            "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
+            "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
+            "then": {"required": ["phone"]},
+            "else": {"required": ["email"]},
+            "additionalProperties": False,
+        },
+    },
+]
+"""Those that have to be listed."""
+INPUT_SCHEMAS: dict[str, Wire] = {tool["name"]: tool["inputSchema"] for tool in TOOLS}
+
+
 def form(message: str, **properties: str) -> Wire:
     schema = {
         "type": "object",
@@ -175,6 +222,12 @@ async def call_tool(ctx: Context, params: Wire) -> Wire | None:
             message = SamplingMessage(role="user", content=TextContent(text=arguments["prompt"]))
             got = await ctx.session.create_message([message], max_tokens=100, related_request_id=ctx.request_id)
             return {"content": [text(f"LLM response: {got.content}")]}
+        case "test_custom_header":
+            return {"content": [text(arguments["region"])]}
+        case "test_reconnection":
+            assert ctx.close_sse_stream
+            await ctx.close_sse_stream()
+            return {"content": [text("Reconnection test completed")]}
         case "test_missing_capability":
             if getattr(ctx.session.client_capabilities, "sampling", None) is None:
                 needed = {"requiredCapabilities": {"sampling": {}}}
@@ -230,11 +283,6 @@ async def answer(ctx: Context, call_next: CallNext) -> HandlerResult:
     if found is None:
         result = await call_next(ctx)
         if ctx.method == "tools/list" and isinstance(result, dict):
-            tool = {
-                "name": "test_missing_capability",
-                "description": "Needs sampling",
-                "inputSchema": {"type": "object", "properties": {}},
-            }
-            result = {**result, "tools": [*result["tools"], tool]}
+            result = {**result, "tools": [*result["tools"], *TOOLS]}
         return result
     return {"resultType": "complete", **found} if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS else found

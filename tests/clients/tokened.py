@@ -7,13 +7,15 @@ from typing import Any
 from dynasaur_mcp.cli import main
 from dynasaur_mcp.server import web
 
-from .fixtures import answer
+from .fixtures import INPUT_SCHEMAS, answer
 
 build_app = web.build_app
 
 
 def build_tokened_app(server: Any, *parts: Any) -> Any:
     server.middleware.append(answer)
+    of_actions = server.get_tool_input_schema
+    server.get_tool_input_schema = lambda name: INPUT_SCHEMAS.get(name) or of_actions(name)
     app = build_app(server, *parts)
     header = (b"authorization", f"Bearer {os.environ['DYNASAUR_TOKEN']}".encode())
 
