@@ -1,4 +1,4 @@
-"""The official conformance suite: every scenario for a server of a revision of the protocol, but those of extensions."""
+"""The official conformance suite: every scenario for a server of a revision, but those of extensions."""
 
 from __future__ import annotations
 
