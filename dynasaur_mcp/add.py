@@ -81,8 +81,10 @@ async def add_starter(app: App) -> None:
             logger.warning("starter action %s was not added: %s", added.file, added.note)
 
 
-async def add_action(action: Action, app: App, *, author: str, replace: bool = False, anyway: bool = False) -> Added:
-    """Define one action, unless it is there."""
+async def add_action(
+    action: Action, app: App, *, author: str, replace: bool = False, anyway: bool = False, is_found: bool = False
+) -> Added:
+    """Define one action, unless it is there. `is_found` as in `define_action`."""
     file = f"{action.name}.py"
     try:
         there = app.store.get(action.name)
@@ -108,13 +110,14 @@ async def add_action(action: Action, app: App, *, author: str, replace: bool = F
             pool=app.pool,
             require_approval=app.settings.require_approval,
             changed=app.changed,
+            is_found=is_found,
         )
     except ActionExists:
         if there:
             raise
         # Someone else defined it meanwhile: as if it had been there before.
         app.store.refresh()
-        return await add_action(action, app, author=author, replace=replace, anyway=anyway)
+        return await add_action(action, app, author=author, replace=replace, anyway=anyway, is_found=is_found)
     except (ActionError, WorkerLost) as error:
         return Added(file, "not kept", explain(error))
     likely = "".join(f"; like {each.entry.name!r}, {each.why}" for each in definition.near if each.is_likely)

@@ -56,11 +56,13 @@ async def define_action(
     pool: Pool,
     require_approval: bool,
     changed: Changed,
+    is_found: bool = False,
 ) -> Definition:
     """Keep `source`, or the function `name` as the steps of a session left it, as an action.
 
     Args:
         anyway: Also if another likely does the same, or it does not do all that the version it replaces does.
+        is_found: It was an action elsewhere: kept also if nobody should define it anew.
 
     Raises:
         ActionInvalid: everything that is wrong with it; nothing was kept.
@@ -76,12 +78,12 @@ async def define_action(
     def find_denied(name: str) -> Mapping[str, tuple[str, ...]]:
         return follow_uses(store.get, [name], pool.workers.limits.network).denied
 
-    action = await anyio.to_thread.run_sync(_read, source, name, tags)
+    action = await anyio.to_thread.run_sync(_read, source, name, tags, is_found)
     current = _find_current(store, action, replaces)
     if current and current.action.sha256 == action.sha256 and current.status is not Status.DRAFT:
         return Definition(current, (), current, find_denied(current.name))
     # A new name is for something new; an action that exists may become what its users need.
-    if current is None:
+    if current is None and not is_found:
         await anyio.to_thread.run_sync(refuse_same, action, store)
     tell_stage(f"Read {action.name!r}; testing it")
     check = await check_action(action, store.get, pool)
@@ -111,8 +113,13 @@ async def define_action(
     return Definition(entry, near, current, find_denied(entry.name), replay)
 
 
-def _read(source: str, name: str | None, tags: Sequence[str]) -> Action:
-    return read_action(add_tags(source, tags) if tags else source, name, is_new=True)
+def _read(source: str, name: str | None, tags: Sequence[str], is_found: bool) -> Action:
+    try:
+        return read_action(add_tags(source, tags) if tags else source, name, is_new=True)
+    except ActionInvalid:
+        if is_found:
+            return read_action(source, name)
+        raise
 
 
 def _find_current(store: Store, action: Action, replaces: str | None) -> Entry | None:

@@ -89,11 +89,8 @@ async def _add_files(
         except ActionInvalid as error:
             report(Added(name, "skipped", explain(error)))
     for name in order_by_use(actions):
-        report(
-            replace(
-                await add_action(actions[name], app, author=author, replace=replaces, anyway=not replaces), file=name
-            )
-        )
+        how = partial(add_action, author=author, replace=replaces, anyway=not replaces, is_found=True)
+        report(replace(await how(actions[name], app), file=name))
 
 
 async def _import_function(

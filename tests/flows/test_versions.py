@@ -168,3 +168,35 @@ async def test_where_no_arguments_are_kept_nothing_is_repeated(
         text = await model.text("define_action", source=write("return 2"), replaces="scale")
         assert "Recorded" not in text
     assert b"12345" not in b"".join(path.read_bytes() for path in library.glob(".ledger*"))
+
+
+@ONE_IS_ENOUGH
+async def test_every_version_can_be_read_compared_and_had_again(
+    open_client: OpenClient, sandbox: str, library: Path
+) -> None:
+    sources = {version: write(f"return x * {version} + {2 - version}") for version in (1, 2, 3)}
+    async with open_client(sandbox) as model:
+
+        async def manage(op: str, **more: Any) -> str:
+            return await model.text("manage_action", name="scale", op=op, **more)
+
+        await define(model, sources[1])
+        for version in (2, 3):
+            await model.text("define_action", source=sources[version], replaces="scale", anyway=True)
+        for version, source in sources.items():
+            assert source.strip() in await manage("show", version=version)
+        assert "-    return x * 1 + 1\n+    return x * 3 + -1" in await manage("diff", version=1)
+        for kept, version in enumerate((1, 3, 2, 1), start=4):
+            assert f"scale v{kept} · active" in await manage("rollback", version=version)
+            assert await model.text("scale", x=10) == str(10 * version + 2 - version)
+            assert (library / "scale.py").read_text() == sources[version]
+        await manage("delete")
+        assert not (library / "scale.py").exists()
+        assert "There is 1, 2, 3, 4, 5, 6, 7" in await model.error(
+            "manage_action", name="scale", op="rollback", version=99
+        )
+        assert "scale v8 · active" in await manage("rollback", version=5)
+        assert await model.text("scale", x=10) == "29"
+        assert [line.split(" ·")[0] for line in (await manage("history")).splitlines()] == [
+            f"scale v{version}" for version in range(8, 0, -1)
+        ]
