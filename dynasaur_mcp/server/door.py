@@ -9,7 +9,12 @@ from collections.abc import Sequence
 import anyio
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.context import CallNext, HandlerResult
-from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from mcp.server.transport_security import (
+    DEFAULT_MAX_REQUEST_BODY_SIZE,
+    RequestBodyLimitMiddleware,
+    TransportSecurityMiddleware,
+    TransportSecuritySettings,
+)
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,6 +52,33 @@ def is_of_foreign_page(request: Request) -> bool:
     """
     site = request.headers.get("sec-fetch-site", "none")
     return "origin" not in request.headers and site in ("cross-site", "same-site")
+
+
+def take_whole(app: ASGIApp) -> ASGIApp:
+    """The same application, for requests that have come to their end; of others there is nobody left to answer."""
+
+    async def whole(scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()
+        if message["type"] == "http.request" and not message["more_body"]:
+            await app(scope, after(message, receive), send)
+
+    return RequestBodyLimitMiddleware(whole, DEFAULT_MAX_REQUEST_BODY_SIZE)
+
+
+async def peek(receive: Receive) -> tuple[bytes, Receive]:
+    """The body of a request that is whole, and what gives it again."""
+    message = await receive()
+    return message.get("body", b""), after(message, receive)
+
+
+def after(message: Message, receive: Receive) -> Receive:
+    """Gives the message first."""
+    messages = [message]
+
+    async def receive_next() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_next
 
 
 class Turns:

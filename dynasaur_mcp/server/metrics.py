@@ -6,7 +6,16 @@ import time
 from collections.abc import Callable
 
 from mcp.server.context import CallNext, HandlerResult
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, make_asgi_app
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dynasaur_mcp.server.announce import Context
@@ -32,7 +41,11 @@ class Metrics:
             "dynasaur_call_seconds", "Time of a call", ["tool"], registry=registry, buckets=BUCKETS
         )
         self._answers = Counter("dynasaur_http_answers", "Answers over HTTP", ["status"], registry=registry)
-        self.app: ASGIApp = make_asgi_app(registry)
+        self._registry = registry
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /metrics. (That of prometheus_client breaks on headers that are not UTF-8.)"""
+        await Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
 
     async def watch(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         if ctx.method != "tools/call":

@@ -6,6 +6,7 @@ are, for every path; but for the token at /healthz and /readyz, which say nothin
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import signal
@@ -24,9 +25,9 @@ from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.lowlevel import Server
-from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http import EventStore
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from pydantic_core import from_json
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -37,10 +38,12 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dynasaur_mcp.errors import SettingsError
-from dynasaur_mcp.server.door import Guard, Turns, refuse
+from dynasaur_mcp.server.connection import Connection
+from dynasaur_mcp.server.door import Guard, Turns, peek, refuse, take_whole
 from dynasaur_mcp.server.events import EventLog, Events
 from dynasaur_mcp.server.metrics import Metrics
 from dynasaur_mcp.server.scopes import ALL_SCOPES, MANAGE
+from dynasaur_mcp.server.sse import Sse
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +81,7 @@ class Sessions(StreamableHTTPSessionManager):
     def __init__(self, server: Server[Any], most_each: int) -> None:
         self._log = EventLog()
         self._most_each = most_each
+        self._asked: set[tuple[str | None, str | None]] = set()
         super().__init__(server, retry_interval=RETRY_MILLISECONDS)
 
     async def _handle_stateful_request(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +91,30 @@ class Sessions(StreamableHTTPSessionManager):
             refused = refuse(429, f"You have {self._most_each} sessions of the protocol open, which is the most.", 60)
             await refused(scope, receive, send)
             return
-        await super()._handle_stateful_request(scope, receive, send)
+        body, receive = await peek(receive)
+        with self._asking(scope, body) as is_new:
+            if is_new:
+                await super()._handle_stateful_request(scope, receive, send)
+            else:
+                reused = Response("A request with this id is not yet answered\n", 400)
+                await reused(scope, receive, send)
+
+    @contextlib.contextmanager
+    def _asking(self, scope: Scope, body: bytes) -> Iterator[bool]:
+        """False if the session has a request of this id open: the answer to one of both would reach nobody."""
+        session = Request(scope).headers.get("mcp-session-id")
+        request_id = read_id(body) if session else None
+        asked = session, request_id
+        if request_id is None:
+            yield True
+        elif asked in self._asked:
+            yield False
+        else:
+            self._asked.add(asked)
+            try:
+                yield True
+            finally:
+                self._asked.discard(asked)
 
     # The SDK reads it once for each session that it opens.
     @property
@@ -99,16 +126,13 @@ class Sessions(StreamableHTTPSessionManager):
         pass
 
 
-class Sse:
-    """GET /sse: a stream of answers, for as long as the client reads it."""
-
-    def __init__(self, server: Server[Any], transport: SseServerTransport) -> None:
-        self._server = server
-        self._transport = transport
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._transport.connect_sse(scope, receive, send) as (read, write):
-            await self._server.run(read, write, self._server.create_initialization_options())
+def read_id(body: bytes) -> str | None:
+    """Of a request; 1 and "1" are the same for the SDK. None where there is none."""
+    try:
+        message = from_json(body)
+    except ValueError:
+        return None
+    return str(message["id"]) if isinstance(message, dict) and {"id", "method"} <= message.keys() else None
 
 
 def build_app(
@@ -128,13 +152,13 @@ def build_app(
     async def readyz(_request: Request) -> Response:
         return Response(status_code=200 if is_ready() and not turns.is_closed else 503)
 
-    sse = SseServerTransport(MESSAGES_PATH)
+    sse = Sse(server, MESSAGES_PATH)
     protected = Router(
         [
             Route(MCP_PATH, StreamableHTTPASGIApp(sessions)),
-            Route(SSE_PATH, Sse(server, sse), methods=["GET"]),
-            Mount(MESSAGES_PATH, sse.handle_post_message),
-            Route(METRICS_PATH, RequireAuthMiddleware(metrics.app, [MANAGE])),
+            Route(SSE_PATH, sse, methods=["GET"]),
+            Mount(MESSAGES_PATH, sse.post),
+            Route(METRICS_PATH, RequireAuthMiddleware(metrics.app, [MANAGE]), methods=["GET"]),
         ]
     )
     routes: list[Route] = []
@@ -156,7 +180,7 @@ def build_app(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             *routes,
-            Mount("/", RequireAuthMiddleware(turns.admit(protected), [], metadata_url)),
+            Mount("/", RequireAuthMiddleware(turns.admit(take_whole(protected)), [], metadata_url)),
         ],
         middleware=[cors, Middleware(AuthenticationMiddleware, backend=BearerAuthBackend(verifier))],
     )
@@ -188,6 +212,7 @@ async def serve_http(
     at_work = {
         "calls_at_work": ("Requests of clients at work", lambda: turns.calls),
         "http_requests_open": ("HTTP requests that are open, streams included", lambda: len(turns)),
+        "tasks": ("Tasks of the event loop", lambda: len(asyncio.all_tasks())),
     }
     metrics = Metrics(gauges | at_work)
     server.middleware += [turns.count, metrics.watch]
@@ -209,7 +234,7 @@ def configure(app: ASGIApp, front: Front) -> uvicorn.Config:
     """uvicorn, quiet: neither an access log, where tokens could end up, nor a word on what it is."""
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,
