@@ -3,7 +3,7 @@
 Three rules, from what clients do with results. Many forward only `structuredContent` where there is some, so the text
 carries everything too; errors are text only, since a strict client would hold them against the output schema; and
 images are never paired with structured content, or nobody would see them. Where a tool has promised an output schema
-the structured content wins and the text says how to see the images.
+the structured content wins and the text says how to see the images; one that no message carries makes it an error.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, 
 from dynasaur_mcp.errors import DynasaurError, NetworkDenied
 from dynasaur_mcp.server.text import (
     MAX_DEPTH,
+    MESSAGE_BYTES,
     TooDeepError,
     clean_line,
     clean_text,
     clean_value,
     count,
     join,
+    measure,
     section,
     shorten,
     shorten_to_tail,
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
     from dynasaur_mcp.runs import Run
 
 MAX_FILES = 20
-IMAGES_CHARACTERS = 1_005_000
-"""Of all images of one result: a client of the SDK ends a connection over HTTP at a message of more than 1 MiB."""
 WRITE_IT = "Write it: try it with run_python, keep it with define_action."
 SIGNATURE_CHARACTERS = 400
 NEAREST = 3
@@ -78,8 +78,19 @@ def present_call(
     notes = [f"It showed {count(hidden, 'image')}: execute_action gives those too."] if hidden else []
     text = shorten(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), limit, where)
     sections = [*describe_links(outcome, session), *describe_rest(outcome, limit, where=where, notes=notes)]
+    if structured is not None and (size := measure([structured, text, *sections])) > MESSAGE_BYTES:
+        if promised:
+            return result_of_error(join(describe_excess(entry, size), section("Value", text), *sections))
+        structured = None
     content = blocks(join(section("Value", text), *sections) if sections else text, () if hidden else outcome.images)
     return CallToolResult(content=[*content, *links], structured_content=structured)
+
+
+def describe_excess(entry: Entry, size: int) -> str:
+    return (
+        f"{entry.name!r} returned, but its value does not fit: {size:,} bytes, where clients take {MESSAGE_BYTES:,} in "
+        "one message. It can be read as a resource, in parts. Or have it return less, or write a file to /workspace."
+    )
 
 
 def structure(entry: Entry, value: JSON) -> dict[str, JSON] | None:
@@ -126,7 +137,7 @@ def present_run(run: Run, *, promised: bool = False, limit: int, knows_links: bo
 
 def fit_images(outcome: Outcome) -> Outcome:
     """With as many of its images, from the first, as one result may have."""
-    room = IMAGES_CHARACTERS
+    room = MESSAGE_BYTES
     for shown, image in enumerate(outcome.images):
         room -= len(image.base64)
         if room < 0:

@@ -23,7 +23,7 @@ from mcp_types import (
 
 from dynasaur_mcp.errors import ActionError, FileRefused, SandboxError
 from dynasaur_mcp.server.content import mime_type_of
-from dynasaur_mcp.server.text import clean_line, clean_text, first_line, join, section
+from dynasaur_mcp.server.text import MESSAGE_BYTES, clean_line, clean_text, first_line, fit_message, join, section
 from dynasaur_mcp.types import JSON, Status
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 
 PAGE_RESOURCES = 500
 MAX_BYTES = 736 << 10
-"""Of a file in one answer: a client of the SDK ends a connection over HTTP at a message of more than 1 MiB."""
-MAX_CHARACTERS = 250_000
-"""Of a run's output in one answer."""
+"""Of a file in one answer: as base64 it fits a message."""
 _URI = re.compile(
     r"dynasaur://(?:actions/(?P<action>[a-z0-9_]{1,40})"
     r"|runs/(?P<run>[A-Za-z0-9_-]{1,64})/output"
@@ -99,9 +97,9 @@ async def read_resource(uri: str, *, store: Store, runs: Runs, pool: Pool, princ
             raise MCPError(INVALID_PARAMS, "No such resource", {"uri": clean_line(uri, 200)})
         asked = read_query(match["query"] or "")
         if match["action"] is not None:
-            return contents(uri, "text/x-python", store.get(match["action"]).action.source)
+            return part_of(uri, "text/x-python", store.get(match["action"]).action.source, **asked)
         if match["run"] is not None:
-            return part_of(uri, full_output(runs.find(match["run"], principal)), **asked)
+            return part_of(uri, "text/plain", full_output(runs.find(match["run"], principal)), **asked)
         async with pool.session(principal, match["session"], create=False) as session:
             return await read_file(uri, unquote(match["path"]), asked.get("offset", 0), session.files)
     except (ActionError, SandboxError) as error:
@@ -113,9 +111,10 @@ def read_query(query: str) -> dict[str, int]:
     return {name: int(number) for name, number in found.items()}
 
 
-def part_of(uri: str, text: str, offset: int = 0, limit: int = MAX_CHARACTERS) -> ReadResourceResult:
-    end = offset + min(limit, MAX_CHARACTERS)
-    return contents(uri, "text/plain", text[offset:end], total=len(text), next_offset=end if end < len(text) else None)
+def part_of(uri: str, mime_type: str, text: str, offset: int = 0, limit: int = MESSAGE_BYTES) -> ReadResourceResult:
+    part = fit_message(text[offset : offset + min(limit, MESSAGE_BYTES)])
+    end = offset + len(part)
+    return contents(uri, mime_type, part, total=len(text), next_offset=end if end < len(text) else None)
 
 
 async def read_file(uri: str, path: str, offset: int, files: Files) -> ReadResourceResult:
@@ -132,7 +131,7 @@ async def read_file(uri: str, path: str, offset: int, files: Files) -> ReadResou
         except FileRefused:
             raise refused from None
         lines = [f"{item.name}\t{item.kind}\t{item.size_bytes}" for item in listing.items]
-        return contents(uri, "text/plain", clean_text("\n".join(lines)), total=listing.total)
+        return contents(uri, "text/plain", fit_message(clean_text("\n".join(lines))), total=listing.total)
     data, mime_type = piece.data, mime_type_of(path)
     is_last = offset + len(data) >= piece.size_bytes
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -141,12 +140,13 @@ async def read_file(uri: str, path: str, offset: int, files: Files) -> ReadResou
         taken = len(data) - len(decoder.getstate()[0])
     except UnicodeDecodeError:
         text, taken = "", len(data)
-    next_offset = None if is_last else offset + taken
     if (text or not data) and "\0" not in text:
+        if (part := fit_message(text)) != text:
+            text, taken, is_last = part, len(part.encode()), False
         mime_type = "text/plain" if mime_type == "application/octet-stream" else mime_type
-        return contents(uri, mime_type, text, total=piece.size_bytes, next_offset=next_offset)
+        return contents(uri, mime_type, text, total=piece.size_bytes, next_offset=None if is_last else offset + taken)
     blob = BlobResourceContents(uri=uri, mime_type=mime_type, blob=base64.b64encode(data).decode())
-    blob.meta = describe_part(piece.size_bytes, next_offset)
+    blob.meta = describe_part(piece.size_bytes, None if is_last else offset + len(data))
     return ReadResourceResult(contents=[blob])
 
 

@@ -6,12 +6,15 @@ connection when the SDK writes the answer.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
 from dynasaur_mcp.types import JSON
 
 MAX_DEPTH = 100
+MESSAGE_BYTES = 1_005_000
+"""Of what one answer carries: a client of the SDK ends a connection over HTTP at a message of more than 1 MiB."""
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -43,6 +46,18 @@ def clean_value(value: JSON, depth: int = MAX_DEPTH) -> JSON:
     if isinstance(value, list | tuple):
         return [clean_value(item, depth - 1) for item in value]
     return value
+
+
+def measure(value: JSON) -> int:
+    """Bytes of a value on the wire, where the stateless era over HTTP writes nothing but ASCII."""
+    return len(json.dumps(value, separators=(",", ":")))
+
+
+def fit_message(text: str) -> str:
+    """As much of a text, from its beginning, as one answer carries."""
+    while (size := measure(text)) > MESSAGE_BYTES:
+        text = text[: len(text) * MESSAGE_BYTES // size * 9 // 10]
+    return text
 
 
 def shorten(text: str, limit: int, rest: str) -> str:

@@ -17,13 +17,16 @@ from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.flows.conftest import SERVER, Hear, Model, environment
+from tests.flows.conftest import SERVER, Hear, Model, OpenClient, environment, open_client, sandbox
+
+__all__ = ["open_client", "sandbox"]
 
 TOKEN = "a-token-of-the-tests-0123456789"
 ERAS = ["legacy", "2026-07-28", "sse"]
 """How a client speaks: the handshake and the stateless era of streamable HTTP, and SSE as before."""
 
 StartServer = Callable[..., AbstractAsyncContextManager["WebServer"]]
+Connect = Callable[..., AbstractAsyncContextManager[Model]]
 
 
 @dataclass
@@ -97,3 +100,23 @@ def serve_http(library: Path) -> StartServer:
             yield server
 
     return serve_http
+
+
+@pytest.fixture(params=["stdio", "stdio 2026-07-28", *ERAS])
+def connect(
+    request: pytest.FixtureRequest, open_client: OpenClient, serve_http: StartServer, require: Callable[[str], None]
+) -> Connect:
+    """A client of a server of its own, over each transport and in each era. Keyword arguments are settings."""
+    require("jail")
+
+    @asynccontextmanager
+    async def connect(**settings: Any) -> AsyncIterator[Model]:
+        way, _, era = request.param.partition(" ")
+        if way == "stdio":
+            async with open_client("jail", era or "legacy", **settings) as model:
+                yield model
+            return
+        async with serve_http(**settings) as server, server.connect(way) as model:
+            yield model
+
+    return connect

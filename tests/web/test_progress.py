@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,12 @@ import anyio
 import psutil
 import pytest
 
-from tests.flows.conftest import Model, OpenClient, open_client, sandbox, text_of
+from tests.flows.conftest import Model, OpenClient, text_of
 
-from .conftest import ERAS, StartServer
+from .conftest import Connect, StartServer
 
-__all__ = ["open_client", "sandbox"]
 pytestmark = pytest.mark.anyio
 
-Connect = Callable[..., AbstractAsyncContextManager[Model]]
 SCALE = '''
 def scale(x: int) -> int:
     """Scale a number.
@@ -51,26 +48,6 @@ REPLACED = [
     "Kept 'scale': v2",
 ]
 """The old version and the new one are imported, each by the worker's branch that calls it."""
-
-
-@pytest.fixture(params=["stdio", "stdio 2026-07-28", *ERAS])
-def connect(
-    request: pytest.FixtureRequest, open_client: OpenClient, serve_http: StartServer, require: Callable[[str], None]
-) -> Connect:
-    """A client of a server of its own, over each transport and in each era. Keyword arguments are settings."""
-    require("jail")
-
-    @asynccontextmanager
-    async def connect(**settings: Any) -> AsyncIterator[Model]:
-        way, _, era = request.param.partition(" ")
-        if way == "stdio":
-            async with open_client("jail", era or "legacy", **settings) as model:
-                yield model
-            return
-        async with serve_http(**settings) as server, server.connect(way) as model:
-            yield model
-
-    return connect
 
 
 async def hear(model: Model, tool: str, /, **arguments: Any) -> list[str]:
