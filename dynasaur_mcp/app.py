@@ -68,16 +68,20 @@ class App:
 
 
 @contextlib.contextmanager
-def open_store(settings: Settings) -> Iterator[FileStore]:
+def open_store(settings: Settings, via: str = "command") -> Iterator[FileStore]:
     """The library alone, for what runs no code."""
-    with contextlib.closing(FileStore(settings.library, settings.arguments_bytes)) as store:
+    with contextlib.closing(FileStore(settings.library, settings.arguments_bytes, via)) as store:
         yield store
 
 
 @contextlib.asynccontextmanager
-async def open_app(settings: Settings) -> AsyncIterator[App]:
-    """Everything but the MCP face. No sandbox is chosen, no model loaded and no file read before it is needed."""
-    with open_store(settings) as store:
+async def open_app(settings: Settings, via: str = "command") -> AsyncIterator[App]:
+    """Everything but the MCP face. No sandbox is chosen, no model loaded and no file read before it is needed.
+
+    Args:
+        via: What does all that is done here, for the audit log.
+    """
+    with open_store(settings, via) as store:
         embedder = Embedder(settings.model)
         presence = Presence(settings.cache / "servers")
         with (
@@ -111,7 +115,7 @@ async def serve(settings: Settings, also: Also = None) -> None:
         SettingsError: it cannot be served so.
     """
     set_up_logging(settings.log_level, settings.log_format)
-    async with open_app(settings) as app:
+    async with open_app(settings, "serve") as app:
         await (_serve_stdio if settings.transport == "stdio" else _serve_http)(app, also)
 
 

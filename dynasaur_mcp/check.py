@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import anyio.to_thread
 
 from dynasaur_mcp.errors import RequirementsInvalid
-from dynasaur_mcp.library.change import decide_status
+from dynasaur_mcp.library.change import FILE_AUTHOR, decide_status
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.uses import follow_uses, join_requirements, naming_who_needs
 from dynasaur_mcp.sandbox.pool import Pool
@@ -44,8 +43,13 @@ async def check_action(action: Action, get: Callable[[str], Entry], pool: Pool) 
     return check
 
 
-async def check_kept(entry: Entry, *, store: Store, pool: Pool, require_approval: bool) -> Entry:
+async def check_kept(
+    entry: Entry, *, store: Store, pool: Pool, require_approval: bool, author: str = FILE_AUTHOR
+) -> Entry:
     """Check a version that is kept already, and keep what came out. A draft becomes active if its tests pass.
+
+    Args:
+        author: Who wants it; nobody, for what was found in the folder.
 
     Raises:
         ActionNotFound: it is gone meanwhile.
@@ -56,5 +60,8 @@ async def check_kept(entry: Entry, *, store: Store, pool: Pool, require_approval
     tests = Tests(check.tests.passed, (*map(str, check.problems), *check.tests.failures))
     status = decide_status(tests, require_approval) if entry.status is Status.DRAFT else entry.status
     schemas = check.schemas or entry.schemas
-    record = partial(store.record_check, entry.name, entry.version, tests=tests, schemas=schemas, status=status)
-    return await anyio.to_thread.run_sync(record)
+    return await anyio.to_thread.run_sync(
+        lambda: store.record_check(
+            entry.name, entry.version, tests=tests, schemas=schemas, status=status, author=author
+        )
+    )

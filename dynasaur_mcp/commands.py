@@ -20,10 +20,12 @@ from rich.text import Text
 from dynasaur_mcp import __version__
 from dynasaur_mcp.add import Added, add_actions, describe, find_starter
 from dynasaur_mcp.app import App, open_app, open_store
+from dynasaur_mcp.audit import audit
 from dynasaur_mcp.doctor import Finding, examine, is_fit
 from dynasaur_mcp.errors import ActionError, SettingsError
 from dynasaur_mcp.exchange import export, import_
 from dynasaur_mcp.install import TakesSettings, bundle, config, setup
+from dynasaur_mcp.library.audit import Deed
 from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.manage import manage_action
@@ -32,11 +34,8 @@ from dynasaur_mcp.records import restore, stale, stats
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.sweep import sweep
 from dynasaur_mcp.tables import AsJson, show_json, show_row, show_table
-from dynasaur_mcp.types import Entry, Status
+from dynasaur_mcp.types import LOCAL, Entry, Status
 from dynasaur_mcp.write import Name, complete_actions, edit, new, retest, watch
-
-LOCAL = "local"
-"""Who defines actions here: the principal of every client on stdio, too."""
 
 ClickException: Any = typer.BadParameter.__mro__[2]
 """Base of usage errors. typer up to 0.25 uses click's, later ones a copy of it that they do not export."""
@@ -57,6 +56,7 @@ app.command()(ps)
 app.command()(setup)
 app.command()(bundle)
 app.command()(stats)
+app.command()(audit)
 app.command(cls=TakesSettings, context_settings={"ignore_unknown_options": True}, add_help_option=False)(config)
 actions.command()(stale)
 actions.command()(restore)
@@ -213,7 +213,7 @@ def approve(
     """Make drafts active whose tests passed: what --require-approval leaves to a person, who read that very version."""
     with open_store(read_settings(library=library)) as store:
         for name, version in [read_version(text, store) for text in versions]:
-            approved = store.set_status(name, Status.ACTIVE, expected_version=version)
+            approved = store.set_status(name, Status.ACTIVE, expected_version=version, deed=Deed.APPROVE)
             typer.echo(f"{name} v{approved.version} is {approved.status}.")
 
 

@@ -103,7 +103,7 @@ async def define_action(
     # A rolled-out definition is not undone by a caller who goes away meanwhile.
     with anyio.CancelScope(shield=True):
         if current and current.action.sha256 == action.sha256:
-            keep = partial(store.record_check, action.name, current.version)
+            keep = partial(store.record_check, action.name, current.version, author=principal)
         else:
             keep = partial(store.put, action, author=principal, expected_version=current.version if current else 0)
         status = decide_status(check.tests, require_approval)

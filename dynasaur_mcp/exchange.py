@@ -23,9 +23,8 @@ from dynasaur_mcp.library.origin import find_origin
 from dynasaur_mcp.publish import import_functions
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.tables import show_table
+from dynasaur_mcp.types import LOCAL
 
-LOCAL = "local"
-"""The principal of every client on stdio."""
 STYLES = {"kept": "green", "there already": "green", "skipped": "yellow", "not kept": "red"}
 
 Library = Annotated[Path | None, typer.Option("--library", metavar="PATH", help="Folder of the action library.")]

@@ -58,17 +58,17 @@ async def manage_action(
     with anyio.CancelScope(shield=op != "test"):
         match op:
             case "test":
-                text = await _test(store.get(name), store, pool, require_approval)
+                text = await _test(store.get(name), principal, store, pool, require_approval)
             case "rollback":
                 text = await _roll_back(name, version, principal, store, require_approval)
             case "pin" | "unpin":
-                text = await _pin(store.get(name).name, op == "pin", store)
+                text = await _pin(store.get(name).name, op == "pin", principal, store)
             case "enable":
-                text = await _enable(store.get(name), store, require_approval)
+                text = await _enable(store.get(name), principal, store, require_approval)
             case "disable":
-                text = await _disable(store.get(name), store)
+                text = await _disable(store.get(name), principal, store)
             case "delete":
-                text = await _delete(store.get(name), store)
+                text = await _delete(store.get(name), principal, store)
             case _:
                 known = "show, history, diff, test, rollback, pin, unpin, enable, disable, delete"
                 raise ArgumentsInvalid("Nothing was done:", [Problem(f"no op {op!r}. There is {known}")])
@@ -77,8 +77,8 @@ async def manage_action(
     return text
 
 
-async def _test(entry: Entry, store: Store, pool: Pool, require_approval: bool) -> str:
-    tested = await check_kept(entry, store=store, pool=pool, require_approval=require_approval)
+async def _test(entry: Entry, principal: str, store: Store, pool: Pool, require_approval: bool) -> str:
+    tested = await check_kept(entry, store=store, pool=pool, require_approval=require_approval, author=principal)
     return "\n".join([_headline(tested, current=tested), *_list_failures(tested.tests)])
 
 
@@ -94,32 +94,32 @@ async def _roll_back(name: str, version: int | None, principal: str, store: Stor
     return f"{_headline(entry, current=entry)}\nIts source is that of v{version}."
 
 
-async def _pin(name: str, pinned: bool, store: Store) -> str:
-    entry = await anyio.to_thread.run_sync(store.set_pinned, name, pinned)
+async def _pin(name: str, pinned: bool, principal: str, store: Store) -> str:
+    entry = await anyio.to_thread.run_sync(partial(store.set_pinned, name, pinned, author=principal))
     if not pinned:
         return f"{name!r} is no longer pinned."
     hint = "" if entry.status is Status.ACTIVE else f" It is {entry.status}, though: only active actions are tools."
     return f"{name!r} is pinned: always among the tools.{hint}"
 
 
-async def _enable(entry: Entry, store: Store, require_approval: bool) -> str:
+async def _enable(entry: Entry, principal: str, store: Store, require_approval: bool) -> str:
     if entry.status is not Status.DISABLED:
         raise ActionError(f"{entry.name!r} is not disabled: it is {entry.status}.")
     status = decide_status(entry.tests, require_approval)
-    enable = partial(store.set_status, entry.name, status, expected_version=entry.version)
+    enable = partial(store.set_status, entry.name, status, expected_version=entry.version, author=principal)
     enabled = await anyio.to_thread.run_sync(enable)
     return _headline(enabled, current=enabled)
 
 
-async def _disable(entry: Entry, store: Store) -> str:
-    await anyio.to_thread.run_sync(store.set_status, entry.name, Status.DISABLED)
+async def _disable(entry: Entry, principal: str, store: Store) -> str:
+    await anyio.to_thread.run_sync(partial(store.set_status, entry.name, Status.DISABLED, author=principal))
     return (
         f"{entry.name!r} is disabled: kept, but neither found nor callable. op='enable' undoes it.{_warn(entry, store)}"
     )
 
 
-async def _delete(entry: Entry, store: Store) -> str:
-    await anyio.to_thread.run_sync(store.delete, entry.name)
+async def _delete(entry: Entry, principal: str, store: Store) -> str:
+    await anyio.to_thread.run_sync(partial(store.delete, entry.name, author=principal))
     undo = f"op='rollback' with version={entry.version} brings it back"
     return f"{entry.name!r} is deleted; {undo}.{_warn(entry, store)}"
 

@@ -19,9 +19,8 @@ from dynasaur_mcp.control import ControlError, Running, find_running, read_answe
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.sweep import find_leftovers
 from dynasaur_mcp.tables import AsJson, show_json, show_table
+from dynasaur_mcp.types import LOCAL
 
-LOCAL = "local"
-"""The principal of every client on stdio."""
 PIECE_BYTES = 4 << 20
 
 sessions = typer.Typer(help="Sessions of running servers.", invoke_without_command=True)

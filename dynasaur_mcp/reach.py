@@ -17,9 +17,8 @@ from dynasaur_mcp.server.auth import GivenTokens
 from dynasaur_mcp.server.oauth import Issuer, is_safe
 from dynasaur_mcp.server.web import Front
 from dynasaur_mcp.settings import TOKEN_RULE, Settings, is_token
+from dynasaur_mcp.types import LOCAL
 
-LOCAL = "local"
-"""The principal of whoever holds a token without a name: the local user, as on stdio."""
 RESERVED = frozenset({"file", "starter"})
 """Authors that are no principals."""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")

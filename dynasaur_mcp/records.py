@@ -15,7 +15,7 @@ from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.tally import Tally, find_stale, tally_actions
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.tables import AsJson, show_json, show_table
-from dynasaur_mcp.types import Entry
+from dynasaur_mcp.types import LOCAL, Entry
 
 Library = Annotated[Path | None, typer.Option("--library", metavar="PATH", help="Folder of the action library.")]
 
@@ -152,7 +152,7 @@ def restore(
                 show_table(["name", "last version", "calls", "what it did"], rows)
         for name in names or []:
             back = version or _find_deleted(name, store)
-            entry = store.rollback(name, back, author="local", require_approval=settings.require_approval)
+            entry = store.rollback(name, back, author=LOCAL, require_approval=settings.require_approval)
             typer.echo(f"{name} v{entry.version} is what v{back} was: {entry.status}.")
 
 

@@ -48,6 +48,8 @@ class Run:
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
         """Why it could not be run at all, if so; then there is no outcome."""
+        self.seconds = 0.0
+        """How long it took, once it is over."""
         self.started_at = time.monotonic()
         self._on_news = on_news
         self._told: list[tuple[str, str]] = []
@@ -59,6 +61,13 @@ class Run:
     def output(self) -> str:
         """What it has printed so far, on either stream."""
         return "".join(text for stream, text in self._told if stream != _STAGE)
+
+    @property
+    def ending(self) -> str:
+        """How it ended, once it is over; the name of its error, if nothing could be run."""
+        if self.outcome:
+            return self.outcome.ending.value
+        return type(self.error).__name__ if self.error else Ending.CANCELLED.value
 
     @property
     def characters(self) -> int:
@@ -115,6 +124,7 @@ class Run:
         except Exception as error:  # boundary: told to whoever waits for it
             self.error = error
         finally:
+            self.seconds = time.monotonic() - self.started_at
             self._told.clear()
             self._ended.set()
             self._news.set()
@@ -139,11 +149,24 @@ class Runs:
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._handed_over: set[str] = set()
 
-    def start(self, work: Work, *, principal: str, session: str, request: str, entry: Entry | None = None) -> Run:
-        """Begin a run. Whoever started it waits for it, or hands it over."""
+    def start(
+        self,
+        work: Work,
+        *,
+        principal: str,
+        session: str,
+        request: str,
+        entry: Entry | None = None,
+        record: Callable[[Run], Awaitable[None]],
+    ) -> Run:
+        """Begin a run. Whoever started it waits for it, or hands it over.
+
+        Args:
+            record: Called once it is over, which nobody waits for; must not raise.
+        """
         run = Run(principal, session, entry, request, self.on_news)
         self._runs[run.id] = run
-        self._tasks.start_soon(self._see_through, run, work)
+        self._tasks.start_soon(self._see_through, run, work, record)
         return run
 
     def hand_over(self, run: Run) -> None:
@@ -169,7 +192,7 @@ class Runs:
             if run.id in self._handed_over and run.principal == principal
         ]
 
-    async def _see_through(self, run: Run, work: Work) -> None:
+    async def _see_through(self, run: Run, work: Work, record: Callable[[Run], Awaitable[None]]) -> None:
         try:
             await run.see_through(work)
         finally:
@@ -178,6 +201,8 @@ class Runs:
             if run.id not in self._handed_over and run.characters <= self._kept_from_characters:
                 del self._runs[run.id]
             self._forget_oldest()
+            with anyio.CancelScope(shield=True):
+                await record(run)
 
     def _forget_oldest(self) -> None:
         characters = 0
@@ -199,8 +224,8 @@ def _log(run: Run) -> None:
         "session": run.session,
         "action": run.entry.name if run.entry else None,
         "version": run.entry.version if run.entry else None,
-        "outcome": run.outcome.ending.value if run.outcome else type(run.error).__name__ if run.error else "cancelled",
-        "seconds": round(time.monotonic() - run.started_at, 6),
+        "outcome": run.ending,
+        "seconds": round(run.seconds, 6),
     }
     logger.info("run %(run)s of %(principal)r, %(action)s: %(outcome)s after %(seconds).3f s", about, extra=about)
 

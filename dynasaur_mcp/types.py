@@ -25,6 +25,9 @@ META_TOOLS = (
 )
 """Names of the meta-tools. No action may bear one."""
 
+LOCAL = "local"
+"""The principal of every client on stdio, and of commands."""
+
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 """What an action (and a session) may be called, as a full match."""
 

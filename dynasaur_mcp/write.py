@@ -28,10 +28,8 @@ from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.settings import Settings, read_settings
 from dynasaur_mcp.tables import AsJson, show_json, show_row, show_table
-from dynasaur_mcp.types import NAME_PATTERN, Entry, Status
+from dynasaur_mcp.types import LOCAL, NAME_PATTERN, Entry, Status
 
-LOCAL = "local"
-"""The principal of every client on stdio."""
 LOOK_SECONDS = 0.3
 """Between two looks at files that are watched."""
 
@@ -201,7 +199,9 @@ async def _retest(entry: Entry, app: App) -> Tried:
 
 
 async def _check(entry: Entry, app: App) -> Entry:
-    return await check_kept(entry, store=app.store, pool=app.pool, require_approval=app.settings.require_approval)
+    return await check_kept(
+        entry, store=app.store, pool=app.pool, require_approval=app.settings.require_approval, author=LOCAL
+    )
 
 
 async def _try_file(path: Path, app: App) -> Tried:

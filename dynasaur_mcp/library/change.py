@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
+from dynasaur_mcp.library.audit import Deed
 from dynasaur_mcp.types import JSON, Action, Entry, Parameter, Problem, Schemas, Status, Tests
 
 _WHAT = "name, version, sha256, details, defined_at"
@@ -60,7 +61,13 @@ class Change:
     """A transaction under way, and the actions it has changed."""
 
     connection: sqlite3.Connection
+    via: str = ""
+    """As `Record.via`."""
     names: set[str] = field(default_factory=set)
+
+    def note_deed(self, deed: Deed, name: str, version: int, principal: str, note: str = "") -> None:
+        values = (datetime.now(UTC).isoformat(), deed, name, version, principal, self.via, note)
+        self.connection.execute("INSERT INTO deeds VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def find_version(self, name: str) -> tuple[int, str]:
         """The current version and its hash; 0 and empty when there is none."""
@@ -76,23 +83,26 @@ class Change:
         self.connection.execute(query, (name, version))
         self.names.add(name)
 
-    def lose(self, name: str) -> None:
+    def lose(self, name: str, deed: Deed, principal: str) -> None:
         """There is no good file of it any more."""
-        if self.find_version(name)[0]:
+        if version := self.find_version(name)[0]:
             self.set_version(name, 0)
+            self.note_deed(deed, name, version, principal)
 
-    def set_status(self, name: str, status: Status) -> bool:
-        """Of the current version; whether there is one."""
+    def set_status(self, name: str, status: Status) -> int:
+        """Of the current version; which that is, 0 for none."""
         version, _ = self.find_version(name)
         query = "UPDATE versions SET status = ? WHERE name = ? AND version = ?"
         self.connection.execute(query, (status, name, version))
         self.names.add(name)
-        return bool(version)
+        return version
 
-    def set_pinned(self, name: str, pinned: bool) -> bool:
-        query = "UPDATE actions SET pinned = ? WHERE name = ? AND version > 0"
+    def set_pinned(self, name: str, pinned: bool) -> int:
+        """Which version is current, 0 for none."""
+        query = "UPDATE actions SET pinned = ? WHERE name = ? AND version > 0 RETURNING version"
         self.names.add(name)
-        return bool(self.connection.execute(query, (pinned, name)).rowcount)
+        row = self.connection.execute(query, (pinned, name)).fetchone()
+        return int(row[0]) if row else 0
 
     def record_check(self, name: str, version: int, tests: Tests, schemas: Schemas | None, status: Status) -> bool:
         """A version that was disabled while it was being checked stays so."""
@@ -102,7 +112,7 @@ class Change:
         self.names.add(name)
         return bool(self.connection.execute(query, values).rowcount)
 
-    def add_version(self, action: Action, keeping: Keeping) -> None:
+    def add_version(self, action: Action, keeping: Keeping, deed: Deed, note: str = "") -> None:
         """The next version, now current."""
         execute = self.connection.execute
         execute("INSERT OR IGNORE INTO sources VALUES (?, ?)", (action.sha256, action.source))
@@ -114,6 +124,8 @@ class Change:
         uses = [(used, action.name, version) for used in action.uses]
         self.connection.executemany("INSERT INTO uses VALUES (?, ?, ?)", uses)
         self.set_version(action.name, version)
+        how = f"{keeping.status}, {keeping.tests}"
+        self.note_deed(deed, action.name, version, keeping.author, f"{note}: {how}" if note else how)
 
     def set_shape(self, version_id: int, shape: str) -> None:
         query = "UPDATE versions SET details = json_set(details, '$.shape', ?) WHERE rowid = ?"
@@ -138,6 +150,7 @@ class Change:
         if latest and latest[1] == action.sha256:
             if self.find_version(action.name)[0] != latest[0]:
                 self.set_version(action.name, latest[0])
+                self.note_deed(Deed.FOUND, action.name, latest[0], FILE_AUTHOR)
             return
         intent = execute(f"SELECT {_KEEPING} FROM intents WHERE name = ? AND sha256 = ?", names).fetchone()
         query = f"SELECT {_KEEPING} FROM versions WHERE name = ? AND sha256 = ? ORDER BY version DESC LIMIT 1"
@@ -149,7 +162,7 @@ class Change:
         else:
             # Of one that was disabled it is not known whether a person had approved it: it is checked as if new.
             keeping = Keeping(FILE_AUTHOR, Status.DRAFT, Tests(), None)
-        self.add_version(action, keeping)
+        self.add_version(action, keeping, Deed.DEFINE if intent else Deed.FOUND)
         self.forget_intent(action)
 
     def find_file(self, file: str) -> Stat | None:

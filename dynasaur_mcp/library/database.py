@@ -15,6 +15,12 @@ from dynasaur_mcp.errors import LibraryError
 
 LEDGER_FILE = ".ledger.sqlite3"
 
+ADD_DEEDS_OF_VERSIONS = """
+INSERT INTO deeds
+    SELECT NULL, defined_at, CASE author WHEN 'file' THEN 'found' ELSE 'define' END, name, version, author, '', ''
+    FROM versions WHERE (name, version) NOT IN (SELECT name, version FROM deeds) ORDER BY defined_at"""
+"""Those that are known from nothing else."""
+
 _SCHEMAS = (
     """
 CREATE TABLE state (revision INTEGER NOT NULL);
@@ -76,6 +82,18 @@ CREATE TABLE queries (
 """,
     """
 CREATE INDEX shaped ON versions (json_extract(details, '$.shape'));
+""",
+    f"""
+-- Changes of actions, by whom. via: by a server or a command; empty where it is not known.
+CREATE TABLE deeds (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, deed TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL,
+    principal TEXT NOT NULL, via TEXT NOT NULL, note TEXT NOT NULL);
+{ADD_DEEDS_OF_VERSIONS};
+-- Of code; and of actions, what is not in calls: those that were cancelled, or could not be run. name: empty for code.
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, principal TEXT NOT NULL,
+    session TEXT NOT NULL, request TEXT NOT NULL, ending TEXT NOT NULL, seconds REAL NOT NULL, sha256 TEXT NOT NULL,
+    code_bytes INTEGER);
 """,
 )
 """What makes each version of the schema from the one before."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 
 from dynasaur_mcp.errors import LibraryError
+from dynasaur_mcp.library.audit import KEPT_RUNS
 from dynasaur_mcp.library.change import Change, Stat, read_row
 from dynasaur_mcp.library.database import LEDGER_FILE, open_for_writing, open_in_memory
 from dynasaur_mcp.library.rescue import Place, alone, find_place, restore, salvage, set_aside
@@ -80,8 +81,13 @@ class Ledger:
     One that cannot be written is read into memory and goes on there; one that is damaged is set aside and made anew.
     """
 
-    def __init__(self, folder: Path, *, keeps_arguments: bool = True) -> None:
+    def __init__(self, folder: Path, *, keeps_arguments: bool = True, via: str = "") -> None:
+        """
+        Args:
+            via: As `Record.via`.
+        """
         self._path = folder / LEDGER_FILE
+        self._via = via
         self._keeps_arguments = keeps_arguments
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.RLock()
@@ -123,7 +129,7 @@ class Ledger:
         `own` changes are announced by whoever makes them; the others come out of `take_news`.
         """
         with self.reading() as connection:
-            change = Change(connection)
+            change = Change(connection, self._via)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -333,6 +339,27 @@ class Ledger:
                 row = (now.isoformat(), name, version, session)
                 execute("INSERT INTO imports VALUES (NULL, ?, ?, ?, ?)", row)
             self._note_use(execute, now, [*versions, *uses])
+
+    def add_run(
+        self,
+        name: str,
+        version: int,
+        *,
+        principal: str,
+        session: str,
+        request: str,
+        ending: str,
+        ended_at: datetime,
+        seconds: float,
+        sha256: str,
+        code_bytes: int | None,
+    ) -> None:
+        """A run that `add_call` does not count. See `Record`."""
+        at = ended_at.isoformat()
+        row = (at, name, version, principal, session, request, ending, seconds, sha256, code_bytes)
+        with self._counting() as execute:
+            execute("INSERT INTO runs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            execute("DELETE FROM runs WHERE id <= last_insert_rowid() - ?", (KEPT_RUNS,))
 
     @contextlib.contextmanager
     def _counting(self) -> Iterator[Execute]:

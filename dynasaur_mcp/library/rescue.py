@@ -15,11 +15,13 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from dynasaur_mcp.library.database import ADD_DEEDS_OF_VERSIONS
+
 Place = tuple[int, int] | None
 """Device and inode of a file; None: there is none."""
 
 _SUFFIXES = ("", "-wal", "-shm")
-_TABLES = ("sources", "versions", "actions", "calls", "imports", "arguments", "queries")
+_TABLES = ("sources", "versions", "actions", "calls", "imports", "arguments", "queries", "deeds", "runs")
 _log = logging.getLogger(__name__)
 
 
@@ -89,6 +91,7 @@ def salvage(damaged: Path, connection: sqlite3.Connection) -> None:
         "INSERT OR IGNORE INTO uses SELECT used.value, v.name, v.version "
         "FROM versions v, json_each(v.details, '$.uses') AS used WHERE json_valid(v.details)"
     )
+    connection.execute(ADD_DEEDS_OF_VERSIONS)
     # Current are those whose files say so, which is found out by the next look.
     connection.execute("UPDATE actions SET version = 0")
     connection.execute("UPDATE state SET revision = (SELECT coalesce(max(revision), 0) FROM actions)")

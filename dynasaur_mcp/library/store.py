@@ -11,21 +11,25 @@ A third of this file is the contract, which says each promise once; its one impl
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from dynasaur_mcp.errors import ActionBroken, ActionDeleted, ActionError, ActionExists, ActionNotFound, LibraryError
 from dynasaur_mcp.library import folder as files
-from dynasaur_mcp.library.change import Change, Keeping, decide_status
+from dynasaur_mcp.library.audit import REQUEST_CHARACTERS, Deed, Record, find_records
+from dynasaur_mcp.library.change import FILE_AUTHOR, Change, Keeping, decide_status
 from dynasaur_mcp.library.ledger import Ledger, Mark
 from dynasaur_mcp.library.recording import write_arguments
 from dynasaur_mcp.types import (
     JSON,
+    LOCAL,
     NAME_PATTERN,
     Action,
     Broken,
@@ -121,8 +125,13 @@ class Store(Protocol):
         """
         ...
 
-    def record_check(self, name: str, version: int, *, tests: Tests, schemas: Schemas | None, status: Status) -> Entry:
+    def record_check(
+        self, name: str, version: int, *, tests: Tests, schemas: Schemas | None, status: Status, author: str = LOCAL
+    ) -> Entry:
         """What a worker found out about a version that is already kept.
+
+        Args:
+            author: Who had it checked.
 
         Raises:
             ActionNotFound: no such version.
@@ -157,10 +166,20 @@ class Store(Protocol):
         """
         ...
 
-    def set_status(self, name: str, status: Status, *, expected_version: int | None = None) -> Entry:
+    def set_status(
+        self,
+        name: str,
+        status: Status,
+        *,
+        expected_version: int | None = None,
+        author: str = LOCAL,
+        deed: Deed | None = None,
+        note: str = "",
+    ) -> Entry:
         """
         Args:
             expected_version: Only if this is the current one.
+            deed: What goes on record, with a note; None: that it was disabled or enabled.
 
         Raises:
             ActionNotFound
@@ -168,9 +187,9 @@ class Store(Protocol):
         """
         ...
 
-    def set_pinned(self, name: str, pinned: bool) -> Entry: ...
+    def set_pinned(self, name: str, pinned: bool, *, author: str = LOCAL) -> Entry: ...
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, author: str = LOCAL) -> None:
         """Remove it; its history stays.
 
         Raises:
@@ -201,6 +220,22 @@ class Store(Protocol):
 
     def record_imports(self, versions: Mapping[str, int], *, session: str, uses: Iterable[str] = ()) -> None:
         """Count a step that imported these actions and succeeded. Never raises. Otherwise as `record_call`."""
+        ...
+
+    def record_run(
+        self,
+        name: str = "",
+        version: int = 0,
+        *,
+        principal: str,
+        session: str,
+        request: str,
+        ending: str,
+        ended_at: datetime,
+        seconds: float,
+        code: str = "",
+    ) -> None:
+        """Put on record that code ran, or an action whose call is not counted. Never raises. See `Record`."""
         ...
 
     def recorded_arguments(self, name: str, principal: str) -> list[dict[str, JSON]]:
@@ -241,11 +276,12 @@ class Store(Protocol):
 class FileStore:
     """A store in a folder; see `Store`. Several processes may use one folder at a time."""
 
-    def __init__(self, folder: Path, arguments_bytes: int = 8192) -> None:
+    def __init__(self, folder: Path, arguments_bytes: int = 8192, via: str = "") -> None:
         """Makes the folder if need be. What is in it is read on first use.
 
         Args:
             arguments_bytes: Kept of one call's arguments at most, as JSON; 0: none are, nor those of before.
+            via: As `Record.via`.
 
         Raises:
             LibraryError: it cannot be made, or is no folder.
@@ -253,7 +289,7 @@ class FileStore:
         self._folder = Path(folder).absolute()
         files.open_folder(self._folder)
         self._arguments_bytes = arguments_bytes
-        self._known = Ledger(self._folder, keeps_arguments=arguments_bytes > 0)
+        self._known = Ledger(self._folder, keeps_arguments=arguments_bytes > 0, via=via)
         self._looking = threading.Lock()
         self._looked = 0
         """Into the folder, with the ledger as it was opened at that time."""
@@ -338,10 +374,12 @@ class FileStore:
         status: Status,
         expected_version: int,
     ) -> Entry:
+        return self._keep(action, Keeping(author, status, tests, schemas), expected_version, Deed.DEFINE)
+
+    def _keep(self, action: Action, keeping: Keeping, expected_version: int, deed: Deed, note: str = "") -> Entry:
         # A file that someone has just edited must be seen, not overwritten.
         self._look_at(action.name)
         self._require_writable()
-        keeping = Keeping(author, status, tests, schemas)
         with self._known.changing() as change:
             self._check_expected(change, action.name, expected_version)
             change.note_intent(action, keeping)
@@ -350,7 +388,7 @@ class FileStore:
                 with self._known.changing() as change:
                     if self._check_expected(change, action.name, expected_version) != action.sha256:
                         self._write(change, action, undo)
-                    change.add_version(action, keeping)
+                    change.add_version(action, keeping, deed, note)
                 undo.pop_all()
         finally:
             with contextlib.suppress(LibraryError), self._known.changing() as change:
@@ -384,10 +422,13 @@ class FileStore:
             raise ActionExists(f"The library has a file named {name!r} that is no action. {hint}.")
         return sha256
 
-    def record_check(self, name: str, version: int, *, tests: Tests, schemas: Schemas | None, status: Status) -> Entry:
+    def record_check(
+        self, name: str, version: int, *, tests: Tests, schemas: Schemas | None, status: Status, author: str = LOCAL
+    ) -> Entry:
         with self._known.changing() as change:
             if not change.record_check(name, version, tests, schemas, status):
                 raise ActionNotFound(name, self._known.find_near(name))
+            change.note_deed(Deed.TEST, name, version, author, f"{status}, {tests}")
         return self._find_version(name, version)
 
     def unchecked(self) -> list[str]:
@@ -415,16 +456,23 @@ class FileStore:
         if current and current.version == version:
             raise ActionError(f"{name!r} is at version {version} already.")
         status = decide_status(old.tests, require_approval) if old.status is Status.DISABLED else old.status
-        return self.put(
-            old.action,
-            author=author,
-            tests=old.tests,
-            schemas=old.schemas,
-            status=Status.DISABLED if current and current.status is Status.DISABLED else status,
-            expected_version=current.version if current else 0,
+        if current and current.status is Status.DISABLED:
+            status = Status.DISABLED
+        keeping = Keeping(author, status, old.tests, old.schemas)
+        return self._keep(
+            old.action, keeping, current.version if current else 0, Deed.ROLLBACK, f"to what v{version} was"
         )
 
-    def set_status(self, name: str, status: Status, *, expected_version: int | None = None) -> Entry:
+    def set_status(
+        self,
+        name: str,
+        status: Status,
+        *,
+        expected_version: int | None = None,
+        author: str = LOCAL,
+        deed: Deed | None = None,
+        note: str = "",
+    ) -> Entry:
         self._look_at(name)
         self._require_writable()
         with self._known.changing() as change:
@@ -433,25 +481,28 @@ class FileStore:
                 raise ActionExists(
                     f"{name!r} has changed meanwhile: it is at version {current}, not {expected_version}."
                 )
-            if not change.set_status(name, status):
+            if not (version := change.set_status(name, status)):
                 raise ActionNotFound(name, self._known.find_near(name))
+            deed = deed or (Deed.DISABLE if status is Status.DISABLED else Deed.ENABLE)
+            change.note_deed(deed, name, version, author, f"{status}, {note}" if note else status)
         return self.get(name)
 
-    def set_pinned(self, name: str, pinned: bool) -> Entry:
+    def set_pinned(self, name: str, pinned: bool, *, author: str = LOCAL) -> Entry:
         self._require_writable()
         with self._known.changing() as change:
-            if not change.set_pinned(name, pinned):
+            if not (version := change.set_pinned(name, pinned)):
                 raise ActionNotFound(name, self._known.find_near(name))
+            change.note_deed(Deed.PIN if pinned else Deed.UNPIN, name, version, author)
         return self.get(name)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, author: str = LOCAL) -> None:
         self._look_at(name)
         self.get(name)
         self._require_writable()
         with self._known.changing() as change:
             files.remove_file(self._folder / f"{name}.py")
             change.forget_file(f"{name}.py")
-            change.lose(name)
+            change.lose(name, Deed.DELETE, author)
 
     def record_call(
         self,
@@ -485,6 +536,49 @@ class FileStore:
             self._ledger.add_imports(versions, session, uses)
         except LibraryError as error:
             _log.warning("the import of %s was not counted: %s", ", ".join(versions), error)
+
+    def record_run(
+        self,
+        name: str = "",
+        version: int = 0,
+        *,
+        principal: str,
+        session: str,
+        request: str,
+        ending: str,
+        ended_at: datetime,
+        seconds: float,
+        code: str = "",
+    ) -> None:
+        text = code.encode("utf-8", "surrogatepass")
+        try:
+            self._ledger.add_run(
+                name,
+                version,
+                principal=principal,
+                session=session,
+                request=request[:REQUEST_CHARACTERS],
+                ending=ending,
+                ended_at=ended_at,
+                seconds=seconds,
+                sha256="" if name else hashlib.sha256(text).hexdigest(),
+                code_bytes=None if name else len(text),
+            )
+        except LibraryError as error:
+            _log.warning("a run of %r was not put on record: %s", principal, error)
+
+    def records(
+        self,
+        *,
+        since: datetime | None = None,
+        principal: str | None = None,
+        name: str | None = None,
+        deeds: Collection[Deed] = tuple(Deed),
+        limit: int,
+    ) -> list[Record]:
+        """The last ones of these in the audit log, newest first. Takes time for each call ever made."""
+        with self._known.reading() as connection:
+            return find_records(connection, since=since, principal=principal, name=name, deeds=deeds, limit=limit)
 
     def recorded_arguments(self, name: str, principal: str) -> list[dict[str, JSON]]:
         return [json.loads(text) for text in self._ledger.find_arguments(name, principal)]
@@ -545,7 +639,7 @@ class FileStore:
                     self._adopt(change, file, reading)
                 elif not (self._folder / file).exists():
                     change.forget_file(file)
-                    change.lose(file.removesuffix(".py"))
+                    change.lose(file.removesuffix(".py"), Deed.GONE, FILE_AUTHOR)
 
     def _adopt(self, change: Change, file: str, reading: files.Reading) -> None:
         # Another process, or a further edit, may have been faster than the parser.
@@ -555,4 +649,4 @@ class FileStore:
         if reading.action:
             change.adopt(reading.action)
         else:
-            change.lose(file.removesuffix(".py"))
+            change.lose(file.removesuffix(".py"), Deed.GONE, FILE_AUTHOR)

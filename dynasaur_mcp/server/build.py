@@ -15,12 +15,13 @@ from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.runs import Runs
 from dynasaur_mcp.sandbox.pool import Pool
 from dynasaur_mcp.server.announce import Announcer, Context
-from dynasaur_mcp.server.caller import LOCAL_PRINCIPAL, Callers
+from dynasaur_mcp.server.caller import Callers
 from dynasaur_mcp.server.handlers import Handlers
 from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
 from dynasaur_mcp.server.offers import Offers
 from dynasaur_mcp.server.running import Running
 from dynasaur_mcp.server.scopes import ALL_SCOPES
+from dynasaur_mcp.types import LOCAL
 
 INSTRUCTIONS = """\
 A library of Python functions (actions) that you extend while you work.
@@ -41,7 +42,7 @@ def build_server(
     expose_tokens: int = 2000,
     output_characters: int = 8000,
     require_approval: bool = False,
-    principal_of: Callable[[Context], str] = lambda _: LOCAL_PRINCIPAL,
+    principal_of: Callable[[Context], str] = lambda _: LOCAL,
     scopes_of: Callable[[Context], frozenset[str]] = lambda _: ALL_SCOPES,
     on_first_list: Callable[[], None] = lambda: None,
 ) -> tuple[Server[Any], Announcer]:

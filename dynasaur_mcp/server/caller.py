@@ -10,9 +10,6 @@ from dynasaur_mcp.errors import ScopeMissing
 from dynasaur_mcp.sandbox.quotas import Quotas
 from dynasaur_mcp.server.announce import Context
 
-LOCAL_PRINCIPAL = "local"
-"""Whom every client on stdio acts for."""
-
 
 @dataclass(frozen=True, slots=True)
 class Callers:

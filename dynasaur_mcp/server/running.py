@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 import anyio
@@ -22,7 +23,7 @@ from dynasaur_mcp.server.arguments import CheckRun, RunPython
 from dynasaur_mcp.server.caller import Callers
 from dynasaur_mcp.server.progress import report_run
 from dynasaur_mcp.step import run_step
-from dynasaur_mcp.types import JSON, Entry, Outcome
+from dynasaur_mcp.types import JSON, Ending, Entry, Outcome
 
 FIRST_WITH_LINKS = "2025-06-18"
 """Version of the protocol; versions are dates, and compare as text."""
@@ -60,7 +61,7 @@ class Running:
             pool=self.pool,
         )
         learning = self._learning(principal, lambda: find_used_actions(given.code), lambda hear: work(on_output=hear))
-        run = self._start(ctx, learning, session or DEFAULT_SESSION)
+        run = self._start(ctx, learning, session or DEFAULT_SESSION, code=given.code)
         if given.background:
             self.runs.hand_over(run)
         else:
@@ -106,10 +107,36 @@ class Running:
 
         return work_and_learn
 
-    def _start(self, ctx: Context, work: Work, session: str, entry: Entry | None = None) -> Run:
+    def _start(self, ctx: Context, work: Work, session: str, entry: Entry | None = None, code: str = "") -> Run:
         who = self.callers.principal_of(ctx)
         self.pool.quotas.admit_run(who)
-        return self.runs.start(work, principal=who, session=session, request=str(ctx.request_id), entry=entry)
+        return self.runs.start(
+            work,
+            principal=who,
+            session=session,
+            request=str(ctx.request_id),
+            entry=entry,
+            record=partial(self._record, code),
+        )
+
+    async def _record(self, code: str, run: Run) -> None:
+        """In the audit log, unless the call of an action is there as it was counted."""
+        entry = run.entry
+        if entry and run.outcome and run.outcome.ending is not Ending.CANCELLED:
+            return
+        record = partial(
+            self.store.record_run,
+            entry.name if entry else "",
+            entry.version if entry else 0,
+            principal=run.principal,
+            session=run.session,
+            request=run.request,
+            ending=run.ending,
+            ended_at=datetime.now(UTC),  # before anything that its answer leads to
+            seconds=run.seconds,
+            code=code,
+        )
+        await anyio.to_thread.run_sync(record)
 
     async def _wait(self, ctx: Context, run: Run) -> None:
         """For the end of a run, or for the moment to hand it over. A caller who goes away ends it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dynasaur_mcp.library.audit import Deed
 from dynasaur_mcp.library.database import LEDGER_FILE
 from dynasaur_mcp.library.ledger import KEPT_ARGUMENTS
 from dynasaur_mcp.library.store import FileStore
@@ -67,8 +68,24 @@ def test_a_ledger_of_the_first_release_is_taken_over_with_all_it_holds(
     assert (taken.revision, entry.version, entry.pinned, entry.calls, entry.successes) == (7, 2, True, 3, 2)
     assert entry.used_at == datetime(2026, 1, 3, 12, 0, 0, 1, tzinfo=UTC)
     assert [each.version for each in taken.history("add")] == [2, 1]
+    records = [(record.deed, record.version, record.principal) for record in taken.records(limit=10)]
+    assert records == [("define", 2, "ann"), ("define", 1, "ann"), *[("call", 1, "ann")] * 3]
     call(taken, version=2, session="s", arguments={"x": 1})
     assert (taken.get("add").calls, taken.recorded_arguments("add", "ann")) == (4, [{"x": 1}])
+
+
+def test_runs_are_on_record_up_to_the_last_so_many_and_changes_all(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynasaur_mcp.library.ledger.KEPT_RUNS", 3)
+    put(store, write_source("add"))
+    call(store)
+    for number in range(5):
+        run = {"principal": "ann", "session": f"s{number}", "request": "1", "ending": "returned", "code": "1"}
+        store.record_run(ended_at=datetime.now(UTC), seconds=0.1, **run)
+    records = store.records(limit=100)
+    assert [record.session for record in records if record.deed is Deed.RUN] == ["s4", "s3", "s2"]
+    assert [record.deed for record in records[3:]] == [Deed.CALL, Deed.DEFINE]
 
 
 def test_arguments_are_those_of_the_last_distinct_calls_that_returned(store: FileStore, open_store: OpenStore) -> None:

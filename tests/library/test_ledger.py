@@ -98,6 +98,7 @@ def test_what_can_be_read_of_a_damaged_ledger_is_taken_over(
         again.entries()
     authors = [entry.author for entry in again.entries()]
     assert authors.count("ann") > 5
+    assert len(again.records(principal="ann", limit=100)) > 5
     assert (folder / ".ledger.sqlite3.damaged-1").exists()
 
 
@@ -109,6 +110,7 @@ def test_a_ledger_deleted_in_use_is_written_again_whole(store: FileStore, folder
         path.unlink()
     put(store, write_source("b"))
     assert (other.entries()[:30], other.history("a7")) == before
+    assert len(other.records(limit=100)) == 34
     assert other.get("b").author == "ann"
     with contextlib.closing(FileStore(folder)) as third:
         assert (third.entries()[:30], third.history("a7")) == before

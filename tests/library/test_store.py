@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dynasaur_mcp.errors import ActionError, ActionExists, ActionNotFound, LibraryError
+from dynasaur_mcp.library.audit import Deed
 from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.library.uses import follow_uses, join_requirements
@@ -423,6 +424,8 @@ def test_a_killed_server_leaves_each_definition_whole_or_absent(
     assert {f"a{number}" for number in seen} <= set(entries)
     assert len(entries) - len(seen) in (0, 1)
     assert store.broken() == []
+    defined = [(record.name, record.principal) for record in store.records(deeds=[Deed.DEFINE], limit=2000)]
+    assert sorted(defined) == [(name, "ann") for name in sorted(entries)]
     for entry in entries.values():
         assert (entry.author, entry.status, entry.tests, entry.version) == ("ann", Status.ACTIVE, Tests(1), 1)
         assert (folder / f"{entry.name}.py").read_text() == entry.action.source
