@@ -17,6 +17,10 @@ from dynasaur_mcp.sandbox.pool import Pool
 from dynasaur_mcp.tell import Changed, tell_change
 from dynasaur_mcp.types import Entry, LibraryChanged, Problem, Status, Tests
 
+MAY_ACTIVATE = ("test", "rollback", "enable")
+"""After these, nothing but a person's approval may keep an action from being active. What they say begins with its
+headline."""
+
 
 async def manage_action(
     name: str,
@@ -79,7 +83,7 @@ async def manage_action(
 
 async def _test(entry: Entry, principal: str, store: Store, pool: Pool, require_approval: bool) -> str:
     tested = await check_kept(entry, store=store, pool=pool, require_approval=require_approval, author=principal)
-    return "\n".join([_headline(tested, current=tested), *_list_failures(tested.tests)])
+    return "\n".join([headline(tested, current=tested), *_list_failures(tested.tests)])
 
 
 async def _roll_back(name: str, version: int | None, principal: str, store: Store, require_approval: bool) -> str:
@@ -91,7 +95,7 @@ async def _roll_back(name: str, version: int | None, principal: str, store: Stor
         raise ArgumentsInvalid("rollback cannot be done:", [Problem(f"give the `version` to go back to: {there}")])
     roll_back = partial(store.rollback, name, version, author=principal, require_approval=require_approval)
     entry = await anyio.to_thread.run_sync(roll_back)
-    return f"{_headline(entry, current=entry)}\nIts source is that of v{version}."
+    return f"{headline(entry, current=entry)}\nIts source is that of v{version}."
 
 
 async def _pin(name: str, pinned: bool, principal: str, store: Store) -> str:
@@ -108,7 +112,7 @@ async def _enable(entry: Entry, principal: str, store: Store, require_approval: 
     status = decide_status(entry.tests, require_approval)
     enable = partial(store.set_status, entry.name, status, expected_version=entry.version, author=principal)
     enabled = await anyio.to_thread.run_sync(enable)
-    return _headline(enabled, current=enabled)
+    return headline(enabled, current=enabled)
 
 
 async def _disable(entry: Entry, principal: str, store: Store) -> str:
@@ -154,7 +158,7 @@ def _list_history(name: str, store: Store) -> str:
         current = store.get(name)
     except ActionNotFound as error:
         why_none = [str(error)]
-    return "\n".join([*why_none, *(_headline(entry, current=current) for entry in versions)])
+    return "\n".join([*why_none, *(headline(entry, current=current) for entry in versions)])
 
 
 def _find(store: Store, name: str, version: int | None) -> Entry:
@@ -175,7 +179,8 @@ def _find_current(store: Store, name: str) -> Entry | None:
         return None
 
 
-def _headline(entry: Entry, *, current: Entry | None) -> str:
+def headline(entry: Entry, *, current: Entry | None) -> str:
+    """Of a version: where it is in its life."""
     is_current = current is not None and current.version == entry.version
     marks = [
         f"{entry.name} v{entry.version}",
@@ -196,7 +201,7 @@ def _describe(entry: Entry, current: Entry | None) -> str:
     warning = [entry.warning] if entry.warning else []
     advice = [f"advice: {advice}" for advice in action.advice]
     head = [
-        _headline(entry, current=current),
+        headline(entry, current=current),
         f"{calls}{used}",
         *warning,
         *facts,

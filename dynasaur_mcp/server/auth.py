@@ -8,11 +8,16 @@ from collections.abc import Mapping
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 
 from dynasaur_mcp.server.announce import Context
-from dynasaur_mcp.server.scopes import ALL_SCOPES
+from dynasaur_mcp.server.scopes import ALL_SCOPES, APPROVE
+from dynasaur_mcp.types import LOCAL
 
 
 class GivenTokens(TokenVerifier):
-    """Tokens that the operator has given, each with its principal. They may do everything."""
+    """Tokens that the operator has given, each with its principal.
+
+    They may do everything, but that principals who have names approve nothing: they are several, and one's own approval
+    would protect none of the others.
+    """
 
     def __init__(self, tokens: Mapping[str, str]) -> None:
         """
@@ -28,7 +33,8 @@ class GivenTokens(TokenVerifier):
         if not matching:
             return None
         # Without the token itself: what is kept of a request may come to be logged.
-        return AccessToken(token="", client_id=matching[0], subject=matching[0], scopes=sorted(ALL_SCOPES))
+        scopes = ALL_SCOPES if matching[0] == LOCAL else ALL_SCOPES - {APPROVE}
+        return AccessToken(token="", client_id=matching[0], subject=matching[0], scopes=sorted(scopes))
 
 
 def principal_of(ctx: Context) -> str:

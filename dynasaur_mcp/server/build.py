@@ -15,6 +15,7 @@ from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.runs import Runs
 from dynasaur_mcp.sandbox.pool import Pool
 from dynasaur_mcp.server.announce import Announcer, Context
+from dynasaur_mcp.server.approvals import Approvals
 from dynasaur_mcp.server.caller import Callers
 from dynasaur_mcp.server.handlers import Handlers
 from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
@@ -67,6 +68,7 @@ def build_server(
         running=running,
         listing=listing,
         announcer=announcer,
+        approvals=Approvals(callers=callers, store=store, index=index, wait_seconds=runs.wait_seconds),
         output_characters=output_characters,
         require_approval=require_approval,
     )

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import anyio.to_thread
@@ -19,6 +19,7 @@ from mcp_types import (
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
+    InputRequiredResult,
     ListToolsResult,
     PaginatedRequestParams,
 )
@@ -28,11 +29,12 @@ from dynasaur_mcp.errors import ActionBroken, ActionDeleted, ActionError, Action
 from dynasaur_mcp.library.asked import Asked
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.store import Store
-from dynasaur_mcp.manage import manage_action
+from dynasaur_mcp.manage import MAY_ACTIVATE, headline, manage_action
 from dynasaur_mcp.sandbox.pool import Pool
 from dynasaur_mcp.search import search_actions
 from dynasaur_mcp.server import content
 from dynasaur_mcp.server.announce import Announcer, Context
+from dynasaur_mcp.server.approvals import Approvals
 from dynasaur_mcp.server.arguments import (
     CheckRun,
     DefineAction,
@@ -49,7 +51,7 @@ from dynasaur_mcp.server.running import Running
 from dynasaur_mcp.server.scopes import scope_of
 from dynasaur_mcp.server.text import clean_line, first_line, shorten
 from dynasaur_mcp.sessions import close_session, list_sessions
-from dynasaur_mcp.types import JSON, META_TOOLS, LibraryChanged
+from dynasaur_mcp.types import JSON, META_TOOLS, Entry, LibraryChanged
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class Handlers:
     running: Running
     listing: Listing
     announcer: Announcer
+    approvals: Approvals
     output_characters: int
     require_approval: bool
 
@@ -78,7 +81,7 @@ class Handlers:
         except ValueError:
             raise MCPError(INVALID_PARAMS, "No such cursor") from None
 
-    async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+    async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         began = time.monotonic()
         result = await self._answer(ctx, params)
         if logger.isEnabledFor(logging.INFO):
@@ -86,18 +89,20 @@ class Handlers:
                 "request": str(ctx.request_id),
                 "principal": self.callers.principal_of(ctx),
                 "tool": clean_line(params.name, NAME_CHARACTERS),
-                "outcome": "error" if result.is_error else "returned",
+                "outcome": _name_outcome(result),
                 "seconds": round(time.monotonic() - began, 6),
             }
             text = "request %(request)s of %(principal)r, %(tool)s: %(outcome)s after %(seconds).3f s"
             logger.info(text, about, extra=about)
         return result
 
-    async def _answer(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+    async def _answer(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         arguments = params.arguments or {}
         try:
             self.callers.admit(ctx, params.name, scope_of(params.name, arguments))
-            return await self._route(ctx, params.name, arguments)
+            # A client that has been asked something makes its call again, with the answer.
+            answered = await self.approvals.take_answer(ctx, params, partial(self._announce, ctx))
+            return answered or await self._route(ctx, params.name, arguments)
         except ActionError as error:
             return content.result_of_error(shorten(str(error), self.output_characters, ""))
         except (SandboxError, LibraryError) as error:
@@ -107,7 +112,7 @@ class Handlers:
             logger.exception("Calling %r failed", params.name)
             return content.result_of_error("Internal error, logged by the server. Other calls still work.")
 
-    async def _route(self, ctx: Context, name: str, arguments: dict[str, JSON]) -> CallToolResult:
+    async def _route(self, ctx: Context, name: str, arguments: dict[str, JSON]) -> CallToolResult | InputRequiredResult:
         match name:
             case "search_actions":
                 return await self._search(ctx, read_arguments(SearchActions, name, arguments))
@@ -135,7 +140,7 @@ class Handlers:
         self.asked.found(self.callers.principal_of(ctx), given.query, [match.entry.name for match in found.matches])
         return content.present_matches(found, full=given.detail == "full", limit=self.output_characters)
 
-    async def _define(self, ctx: Context, given: DefineAction) -> CallToolResult:
+    async def _define(self, ctx: Context, given: DefineAction) -> CallToolResult | InputRequiredResult:
         async with self._watched(ctx):
             definition = await define_action(
                 source=given.source,
@@ -151,9 +156,13 @@ class Handlers:
                 require_approval=self.require_approval,
                 changed=partial(self._announce, ctx),
             )
-        return content.present_definition(definition, listed=self.listing.shows(definition.entry.name))
 
-    async def _manage(self, ctx: Context, given: ManageAction) -> CallToolResult:
+        def present(entry: Entry) -> CallToolResult:
+            return content.present_definition(replace(definition, entry=entry), listed=self.listing.shows(entry.name))
+
+        return await self.approvals.seek(ctx, definition.entry, present, partial(self._announce, ctx))
+
+    async def _manage(self, ctx: Context, given: ManageAction) -> CallToolResult | InputRequiredResult:
         principal = self.callers.principal_of(ctx)
         match given.op:
             case "list_sessions":
@@ -172,9 +181,16 @@ class Handlers:
                 require_approval=self.require_approval,
                 changed=partial(self._announce, ctx),
             )
-        return content.result_of_text(
-            shorten(text, self.output_characters, f"; the source: resource dynasaur://actions/{given.name}")
-        )
+
+        def present(entry: Entry | None) -> CallToolResult:
+            head, *rest = text.split("\n")
+            shown = "\n".join([headline(entry, current=entry) if entry else head, *rest])
+            more = f"; the source: resource dynasaur://actions/{given.name}"
+            return content.result_of_text(shorten(shown, self.output_characters, more))
+
+        if given.op in MAY_ACTIVATE:
+            return await self.approvals.seek(ctx, self.store.get(given.name), present, partial(self._announce, ctx))
+        return present(None)
 
     @asynccontextmanager
     async def _watched(self, ctx: Context) -> AsyncIterator[None]:
@@ -190,3 +206,9 @@ class Handlers:
 
     def _tool_not_found(self, name: str) -> ActionNotFound:
         return ActionNotFound(name, [*META_TOOLS, *self.store.near(name)])
+
+
+def _name_outcome(result: CallToolResult | InputRequiredResult) -> str:
+    if isinstance(result, InputRequiredResult):
+        return "asked"
+    return "error" if result.is_error else "returned"

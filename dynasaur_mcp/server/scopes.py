@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping
 from dynasaur_mcp.types import JSON
 
 READ, RUN, DEFINE, MANAGE = "actions:read", "actions:run", "actions:define", "actions:manage"
-ALL_SCOPES = frozenset({READ, RUN, DEFINE, MANAGE})
+APPROVE = "actions:approve"
+"""No tool needs it: whoever has it is asked, through the client, where a person has to approve."""
+ALL_SCOPES = frozenset({READ, RUN, DEFINE, MANAGE, APPROVE})
 _OF_TOOLS = {"search_actions": READ, "define_action": DEFINE, "manage_action": MANAGE}
 """All others run code."""
 _OF_OPS = {"show": READ, "history": READ, "diff": READ, "test": RUN, "list_sessions": RUN, "close_session": RUN}

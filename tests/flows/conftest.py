@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
-from mcp_types import CallToolResult
+from mcp_types import CallToolResult, ElicitResult
 
 OpenClient = Callable[..., AbstractAsyncContextManager["Model"]]
 Hear = Callable[[Any], Awaitable[None]]
 """What to do with what a server says of itself."""
+Ask = Callable[[Any, Any], Awaitable[ElicitResult]]
+"""How the person at the client answers what a server asks."""
 
 SERVER = [sys.executable, "-m", "dynasaur_mcp"]
 
@@ -80,12 +82,16 @@ def open_client(library: Path) -> OpenClient:
 
     @asynccontextmanager
     async def open_it(
-        sandbox: str = "jail", mode: str = "legacy", hear: Hear | None = None, **settings: Any
+        sandbox: str = "jail",
+        mode: str = "legacy",
+        hear: Hear | None = None,
+        ask: Ask | None = None,
+        **settings: Any,
     ) -> AsyncIterator[Model]:
         server = StdioServerParameters(
             command=SERVER[0], args=[*SERVER[1:], "serve"], env=environment(library, sandbox, **settings)
         )
-        async with Client(stdio_client(server), mode=mode, message_handler=hear) as client:
+        async with Client(stdio_client(server), mode=mode, message_handler=hear, elicitation_callback=ask) as client:
             yield Model(client)
 
     return open_it

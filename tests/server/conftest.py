@@ -95,7 +95,7 @@ def serve(store: FileStore) -> Serve:
     """A server over the library of this test, where no sandbox can be started."""
 
     @asynccontextmanager
-    async def serve(**options: Any) -> AsyncIterator[tuple[Server[Any], Announcer]]:
+    async def serve(*, wait_seconds: float = 45, **options: Any) -> AsyncIterator[tuple[Server[Any], Announcer]]:
         from dynasaur_mcp.library.index import Index
         from dynasaur_mcp.runs import open_runs
         from dynasaur_mcp.sandbox.pool import open_pool
@@ -104,7 +104,7 @@ def serve(store: FileStore) -> Serve:
         index = Index(store, None, None)
         async with (
             open_pool(choose_none, Limits(), warm_workers=0) as pool,
-            open_runs(wait_seconds=45, kept_from_characters=8000) as runs,
+            open_runs(wait_seconds=wait_seconds, kept_from_characters=8000) as runs,
         ):
             yield build_server(store=store, index=index, pool=pool, runs=runs, **options)
         index.close()

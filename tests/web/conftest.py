@@ -17,7 +17,7 @@ from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.flows.conftest import SERVER, Hear, Model, OpenClient, environment, open_client, sandbox
+from tests.flows.conftest import SERVER, Ask, Hear, Model, OpenClient, environment, open_client, sandbox
 
 __all__ = ["open_client", "sandbox"]
 
@@ -43,16 +43,18 @@ class WebServer:
         return {"Authorization": f"Bearer {token}"}
 
     @asynccontextmanager
-    async def connect(self, era: str = "legacy", token: str = TOKEN, hear: Hear | None = None) -> AsyncIterator[Model]:
+    async def connect(
+        self, era: str = "legacy", token: str = TOKEN, hear: Hear | None = None, ask: Ask | None = None
+    ) -> AsyncIterator[Model]:
         """A client of the SDK."""
         if era == "sse":
             transport = sse_client(f"{self.url}/sse", self.headers(token))
-            async with Client(transport, mode="legacy", message_handler=hear) as client:
+            async with Client(transport, mode="legacy", message_handler=hear, elicitation_callback=ask) as client:
                 yield Model(client)
             return
         async with httpx2.AsyncClient(headers=self.headers(token), timeout=60, verify=self.verify) as http:
             transport = streamable_http_client(f"{self.url}/mcp", http_client=http)
-            async with Client(transport, mode=era, message_handler=hear) as client:
+            async with Client(transport, mode=era, message_handler=hear, elicitation_callback=ask) as client:
                 yield Model(client)
 
     def http(self, token: str = TOKEN) -> httpx2.AsyncClient:

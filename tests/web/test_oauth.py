@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 AUDIENCE = "https://mcp.example.com/mcp"
 TRIPLE = DOUBLE.replace("double", "triple").replace("Double", "Triple").replace("2 *", "3 *").replace("    4", "    6")
-EVERYTHING = "actions:read actions:run actions:define actions:manage"
+EVERYTHING = "actions:read actions:run actions:define actions:manage actions:approve"
 
 
 class Issuer:
