@@ -18,6 +18,7 @@ from dynasaur_mcp.server.announce import Announcer, Context
 from dynasaur_mcp.server.approvals import Approvals
 from dynasaur_mcp.server.caller import Callers
 from dynasaur_mcp.server.handlers import Handlers
+from dynasaur_mcp.server.icon import show_icon
 from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
 from dynasaur_mcp.server.offers import Offers
 from dynasaur_mcp.server.running import Running
@@ -92,7 +93,7 @@ def build_server(
         on_completion=offers.complete,
         on_subscriptions_listen=announcer.listen,
     )
-    server.middleware += [announcer.watch, ListCache(listing, scopes_of, on_first_list)]
+    server.middleware += [announcer.watch, show_icon, ListCache(listing, scopes_of, on_first_list)]
     return server, announcer
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from mcp.client import Client
 from mcp.client._memory import InMemoryTransport
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
 from mcp_types import (
     CallToolResult,
     PromptReference,
     ResourceTemplateReference,
     TextContent,
     TextResourceContents,
+    jsonrpc_message_adapter,
 )
 
 from dynasaur_mcp.library.store import FileStore
@@ -39,6 +43,36 @@ async def test_client_sees_meta_tools_first_and_then_actions_by_name(serve: Serv
     keep("add")
     async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
         assert listed_names(await client.list_tools()) == [*META_TOOLS, "add", "zebra_stripes"]
+
+
+@pytest.mark.parametrize("era", ["legacy", "auto"])
+async def test_clients_are_given_an_icon_as_they_connect_and_not_again(serve: Serve, keep: Keep, era: str) -> None:
+    keep("add")
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
+        assert client.protocol_version == ("2025-11-25" if era == "legacy" else "2026-07-28")
+        assert client.server_info is not None
+        (icon,) = client.server_info.icons or []
+        listed = await client.list_tools()
+        called = await client.call_tool("search_actions", {"query": "add"})
+    kind, _, data = icon.src.partition(",")
+    assert kind == f"data:{icon.mime_type};base64"
+    assert ElementTree.fromstring(b64decode(data, validate=True)).tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(icon.src) < 1000
+    assert "icons" not in listed.model_dump_json(by_alias=True, exclude_none=True)
+    assert "icons" not in called.model_dump_json(by_alias=True, exclude_none=True)
+
+
+async def test_clients_of_before_icons_are_given_none(serve: Serve) -> None:
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}}
+    request = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    async with serve() as (server, _), InMemoryTransport(server) as (read, write):
+        await write.send(SessionMessage(jsonrpc_message_adapter.validate_python(request)))
+        answer = await read.receive()
+        assert isinstance(answer, SessionMessage)
+        told = answer.message.model_dump(by_alias=True)["result"]
+    assert told["protocolVersion"] == "2025-06-18"
+    assert told["serverInfo"]["name"] == "dynasaur-mcp"
+    assert "icons" not in told["serverInfo"]
 
 
 def listed_names(listed: Any) -> list[str]:
