@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -28,7 +29,8 @@ NEWS_SECONDS = 0.4
 LOOK_SECONDS = 1.0
 """Between two looks at the folder."""
 LOOK_SHARE = 0.05
-"""Of the time goes into looking at most: a folder of a hundred thousand files takes half a second."""
+"""Of the time goes into looking at most: a folder of a hundred thousand files takes half a second. One whose looks are
+therefore few is watched too."""
 AGAIN_SECONDS = 30.0
 """Between two tries to check one version where no sandbox can be started."""
 
@@ -48,11 +50,13 @@ class Follower:
     _no_sandbox_until: float = 0.0
     _broken: list[Broken] = field(default_factory=list)
     _said: set[str] = field(default_factory=set)
+    _is_watching: bool = False
 
     async def follow(self) -> NoReturn:
         async with anyio.create_task_group() as tasks:
             # Side by side: neither many new files nor many checks hold up the news of other servers.
-            for do in (self._look, self._tell, self._check_all):
+            tasks.start_soon(self._keep_looking)
+            for do in (self._tell, self._check_all):
                 tasks.start_soon(self._repeat, do)
         raise AssertionError("follows until it is cancelled")
 
@@ -63,10 +67,20 @@ class Follower:
 
     async def _repeat(self, do: Callable[[], Awaitable[None]]) -> NoReturn:
         while True:
-            began = anyio.current_time()
             await self._try(do)
-            took = anyio.current_time() - began
-            await anyio.sleep(max(LOOK_SECONDS, took / LOOK_SHARE) if do == self._look else NEWS_SECONDS)
+            await anyio.sleep(NEWS_SECONDS)
+
+    async def _keep_looking(self) -> NoReturn:
+        async with anyio.create_task_group() as tasks:
+            while True:
+                began = anyio.current_time()
+                await self._try(self._look)
+                rest = (anyio.current_time() - began) / LOOK_SHARE
+                if rest > LOOK_SECONDS and not self._is_watching:
+                    self._is_watching = True
+                    tasks.start_soon(self._try, self._watch)
+                await anyio.sleep(max(LOOK_SECONDS, rest))
+        raise AssertionError("looks until it is cancelled")
 
     async def _try(self, do: Callable[[], Awaitable[None]]) -> None:
         """What goes wrong is logged once, however often it does."""
@@ -80,6 +94,18 @@ class Follower:
     async def _look(self) -> None:
         await anyio.to_thread.run_sync(self.store.look)
         await anyio.to_thread.run_sync(self._name_broken)
+
+    async def _watch(self) -> None:
+        stop = threading.Event()
+        changes = self.store.watch(stop)
+        thread = anyio.CapacityLimiter(1)
+        try:
+            # Left to itself when this is cancelled: it looks at `stop` several times a second.
+            while await anyio.to_thread.run_sync(_go_on, changes, abandon_on_cancel=True, limiter=thread):
+                await anyio.to_thread.run_sync(self._name_broken)
+        finally:
+            stop.set()
+            self._is_watching = False
 
     async def _tell(self) -> None:
         if change := await anyio.to_thread.run_sync(self.store.news):
@@ -134,3 +160,8 @@ class Follower:
             for failure in checked.tests.failures:
                 logger.warning("%s.py in the library: %s", entry.name, failure.strip().splitlines()[0])
         return True
+
+
+def _go_on(steps: Iterator[None]) -> bool:
+    """Whether there was another."""
+    return next(steps, "end") is None

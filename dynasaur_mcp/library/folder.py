@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ INIT_MARK = "Written by dynasaur-mcp and kept up to date by it as long as this s
 _TEMPORARY_SUFFIX = ".dynasaur-tmp"
 _STALE_SECONDS = 3600
 _RACY_NS = 100_000_000
+_STILL_MS = 150
+"""A change is told when there was none for so long: the file's time is then to be trusted."""
+_DEBOUNCE_MS = 1000
+"""Or when the first is so old: the ledger's files change with each call."""
 _NOT_TRUSTED = -1
 
 
@@ -87,6 +92,33 @@ def scan_folder(folder: Path) -> dict[str, Stat]:
                     status = entry.stat()
                     found[entry.name] = (status.st_mtime_ns, status.st_size)
         return found
+
+
+def watch_folder(folder: Path, stop: threading.Event) -> Iterator[list[str]]:
+    """Names of files that should be actions, as the system says that they have changed; it may not say so of all.
+
+    Raises:
+        LibraryError: it cannot tell.
+    """
+    # Imported here: few libraries are large enough to be watched.
+    from watchfiles import Change, watch
+
+    def is_wanted(_: Change, path: str) -> bool:
+        return _is_action_file(os.path.basename(path)) and not os.path.isdir(path)
+
+    try:
+        for changes in watch(
+            folder,
+            watch_filter=is_wanted,
+            stop_event=stop,
+            step=_STILL_MS,
+            debounce=_DEBOUNCE_MS,
+            recursive=False,
+            force_polling=False,
+        ):
+            yield sorted({os.path.basename(path) for _, path in changes})
+    except (OSError, RuntimeError) as error:
+        raise LibraryError(f"Changes by hand are seen late: the folder cannot be watched: {error}.") from error
 
 
 def _is_action_file(name: str) -> bool:

@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -252,6 +252,16 @@ class Store(Protocol):
 
     def look(self) -> None:
         """Take in what was changed by hand. Takes time for each action, so it is nothing to do every second."""
+        ...
+
+    def watch(self, stop: threading.Event) -> Iterator[None]:
+        """Take in what is changed by hand once the system says so, until `stop` is set; each step is one time.
+
+        It may not say so of all: this goes beside looks, not in place of them.
+
+        Raises:
+            LibraryError: the system cannot tell.
+        """
         ...
 
     def news(self) -> LibraryChanged | None:
@@ -592,9 +602,13 @@ class FileStore:
             found, known = files.scan_folder(self._folder), self._known.find_files()
             changed = [file for file, stat in found.items() if known.get(file) != stat]
             changed += known.keys() - found.keys()
-            for start in range(0, len(changed), _BATCH):
-                self._take_in(changed[start : start + _BATCH])
+            self._take_in_all(changed)
             self._looked = opened
+
+    def watch(self, stop: threading.Event) -> Iterator[None]:
+        for changed in files.watch_folder(self._folder, stop):
+            self._take_in_all(changed)
+            yield
 
     def _look_at(self, name: str) -> None:
         if NAME_PATTERN.fullmatch(name):
@@ -622,6 +636,10 @@ class FileStore:
     def _require_writable(self) -> None:
         if not (self._known.writable and os.access(self._folder, os.W_OK)):
             raise LibraryError(files.READ_ONLY)
+
+    def _take_in_all(self, names: Sequence[str]) -> None:
+        for start in range(0, len(names), _BATCH):
+            self._take_in(names[start : start + _BATCH])
 
     def _take_in(self, names: Iterable[str]) -> None:
         """Bring the ledger in step with these files of the folder. Reads only those that changed."""

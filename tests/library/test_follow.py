@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
 from dynasaur_mcp import follow
@@ -36,6 +38,10 @@ class Place:
 
     async def changed(self, change: LibraryChanged) -> None:
         self.changes.append(change)
+
+    @property
+    def told(self) -> set[str]:
+        return {name for change in self.changes for name in change.names}
 
 
 @pytest.fixture
@@ -133,3 +139,35 @@ async def test_action_disabled_while_it_is_checked_stays_disabled(store: FileSto
     assert entry.schemas is None
     kept = store.record_check("add", 1, tests=entry.tests, schemas=None, status=Status.ACTIVE)
     assert kept.status is Status.DISABLED
+
+
+async def test_changes_in_a_folder_too_large_to_look_at_often_are_told_without_a_look(
+    place: Place, store: FileStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.has_sandbox = False
+    for name in ("add", "gone"):
+        (folder / f"{name}.py").write_text(write_source(name))
+    store.look()
+    looks: list[None] = []
+    look = store.look
+    monkeypatch.setattr(store, "look", lambda: looks.append(look()))
+    monkeypatch.setattr(follow, "LOOK_SHARE", 1e-9)
+    number = itertools.count(2)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(place.follower.follow)
+            while not looks:
+                await anyio.sleep(0.01)
+            (folder / "new.py").mkdir()
+            (folder / "bad.py").write_text("def bad(: broken")
+            while not ({"add", "gone"} <= place.told and store.broken()):
+                # Again and again: nothing tells when the watch has begun.
+                (folder / "add.py").write_text(write_source("add", body=f"x + {next(number)}"))
+                (folder / "bad.py").touch()
+                (folder / "gone.py").touch()
+                (folder / "gone.py").unlink()
+                await anyio.sleep(0.3)
+            tasks.cancel_scope.cancel()
+    assert [each.file for each in store.broken()] == ["bad.py"]
+    assert store.get("add").version > 1
+    assert len(looks) == 1
