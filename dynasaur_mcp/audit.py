@@ -30,7 +30,9 @@ def audit(
     since: Since = None,
     principal: Annotated[str | None, typer.Option("--principal", help="Of this principal only.")] = None,
     action: Annotated[str | None, typer.Option("--action", metavar="NAME", help="About this action only.")] = None,
-    kinds: Annotated[list[Deed] | None, typer.Option("--kind", help="Of this kind only; may be given again.")] = None,
+    kinds: Annotated[
+        list[Deed] | None, typer.Option("--kind", metavar="KIND", help=f"{', '.join(Deed)}; may be given again.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="So many, the last ones.")] = 100,
     library: Library = None,
     as_json: AsJson = False,

@@ -31,7 +31,7 @@ import sys
 
 from dynasaur_mcp.cli import main
 
-sys.exit(main(sys.argv[1:] or ["serve", "--starter"]))
+sys.exit(main(sys.argv[1:] or ["serve", "--starter", "--transport", "stdio"]))
 '''
 
 

@@ -47,25 +47,11 @@ Names = Annotated[list[str], typer.Argument(metavar="NAME…", autocompletion=co
 
 app = typer.Typer(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 actions = typer.Typer(help="Look after the library.", invoke_without_command=True)
-image = typer.Typer(help="The Docker image of the workers.", invoke_without_command=True)
+image = typer.Typer(help="Build the Docker image of the workers.", invoke_without_command=True)
 app.add_typer(actions, name="actions")
 app.add_typer(image, name="image")
 app.add_typer(sessions, name="sessions")
 app.add_typer(files, name="files")
-app.command()(ps)
-app.command()(setup)
-app.command()(bundle)
-app.command()(stats)
-app.command()(audit)
-app.command(cls=TakesSettings, context_settings={"ignore_unknown_options": True}, add_help_option=False)(config)
-actions.command()(stale)
-actions.command()(restore)
-actions.command("import")(import_)
-actions.command("export")(export)
-actions.command()(new)
-actions.command()(edit)
-actions.command("test")(retest)
-actions.command()(watch)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -289,6 +275,23 @@ def gc(
         (one.sandbox, str(one.workers), str(one.sets), f"{one.bytes / (1 << 20):,.1f} MiB", one.note) for one in swept
     ]
     show_table(["sandbox", "workers", "package sets", "freed", ""], rows)
+
+
+# In the order that the help lists them: after those above.
+app.command()(setup)
+app.command(cls=TakesSettings, context_settings={"ignore_unknown_options": True}, add_help_option=False)(config)
+app.command()(bundle)
+app.command()(stats)
+app.command()(audit)
+app.command()(ps)
+actions.command("test")(retest)
+actions.command()(new)
+actions.command()(edit)
+actions.command()(watch)
+actions.command("import")(import_)
+actions.command("export")(export)
+actions.command()(restore)
+actions.command()(stale)
 
 
 def to_json(entry: Entry) -> dict[str, Any]:

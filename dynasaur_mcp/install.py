@@ -26,8 +26,8 @@ from dynasaur_mcp.serve import make_serve_parser
 from dynasaur_mcp.settings import settings_files, trace_settings
 from dynasaur_mcp.tables import show_json, show_table
 
-SERVE = server_command("--starter")
-"""What clients are told to start."""
+SERVE = server_command("--starter", "--transport", "stdio")
+"""What clients are told to start: on stdin and stdout, whatever a settings file or their environment says."""
 
 
 class TakesSettings(TyperCommand):

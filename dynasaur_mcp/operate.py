@@ -23,7 +23,7 @@ from dynasaur_mcp.types import LOCAL
 
 PIECE_BYTES = 4 << 20
 
-sessions = typer.Typer(help="Sessions of running servers.", invoke_without_command=True)
+sessions = typer.Typer(help="List and close sessions of running servers.", invoke_without_command=True)
 files = typer.Typer(help="Move files into a session's workspace, and out of it.", invoke_without_command=True)
 
 Session = Annotated[str, typer.Option("--session", help="Name of the session.")]
@@ -112,8 +112,10 @@ def put_files(
 
 @files.command("get")
 def get_files(
-    path: Annotated[str, typer.Argument(help="File or folder of the workspace.")],
-    target: Annotated[Path, typer.Argument(help="Where to: a folder, or the name of a file.")] = Path(),
+    path: Annotated[str, typer.Argument(metavar="PATH", help="File or folder of the workspace.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="[TARGET]", help="Where to: a folder, or the name of a file.")
+    ] = Path(),
     session: Session = "default",
     server: Server = "",
     principal: Principal = LOCAL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pytest
+from mcp import Client, StdioServerParameters, stdio_client
 
 from dynasaur_mcp.cli import main
 from dynasaur_mcp.clients import CLIENTS, Machine, find_machine, write_entry
@@ -189,7 +191,7 @@ def test_codex_keeps_its_other_tables_and_comments(dynasaur: Run, home: Path, te
     file.write_text(text)
     ran = dynasaur("codex")
     assert ran.returncode == 0, ran.stderr
-    assert entry_in(file)["args"] == ["serve", "--starter"]
+    assert entry_in(file)["args"] == ["serve", "--starter", "--transport", "stdio"]
     assert all(line in file.read_text() for line in text.splitlines() if "{" not in line)
     assert dynasaur("remove", "codex").returncode == 0
     left, before = tomllib.loads(file.read_text()), tomllib.loads(text)
@@ -256,6 +258,18 @@ def test_without_any_client_the_names_are_told(dynasaur: Run) -> None:
     assert "No client was found here. Name one of claude-desktop, " in ran.stderr
 
 
+@pytest.mark.anyio
+async def test_entry_is_served_on_stdin_and_stdout_whatever_the_settings_say(dynasaur: Run, home: Path) -> None:
+    assert dynasaur("cursor").returncode == 0
+    entry = entry_in(home / ".cursor" / "mcp.json")
+    config = home / "dynasaur.toml"
+    config.write_text('transport = "http"\nport = 0\nlibrary = "library"\n')
+    env = {**os.environ, "DYNASAUR_CONFIG": str(config), "DYNASAUR_CACHE": str(home / "cache")}
+    server = StdioServerParameters(command=entry["command"], args=entry["args"], env=env)
+    async with Client(stdio_client(server), read_timeout_seconds=60) as client:
+        assert "run_python" in [tool.name for tool in (await client.list_tools()).tools]
+
+
 def test_unknown_client_is_refused_with_the_nearest(dynasaur: Run) -> None:
     ran = dynasaur("curser")
     assert (ran.returncode, ran.stdout) == (2, "")
@@ -266,7 +280,7 @@ def test_unknown_client_is_refused_with_the_nearest(dynasaur: Run) -> None:
 def test_print_shows_the_entry_and_writes_nothing(dynasaur: Run, home: Path, name: str) -> None:
     ran = dynasaur(name, "--print")
     shown = tomllib.loads(ran.stdout) if name == "codex" else json.loads(ran.stdout)
-    assert shown[CLIENTS[name].path[0]]["dynasaur"]["args"] == ["serve", "--starter"]
+    assert shown[CLIENTS[name].path[0]]["dynasaur"]["args"] == ["serve", "--starter", "--transport", "stdio"]
     assert str(home / FOLDERS[name]) in ran.stderr
     assert list(home.iterdir()) == []
 
