@@ -1,15 +1,76 @@
-"""One connection of HTTP, as uvicorn keeps it, but for what breaks it off."""
+"""One connection of HTTP, as uvicorn keeps it, but that nobody can hold it for nothing.
+
+uvicorn has a time-out for what is idle between two requests, and none for a client that sends half of one, or does not
+read its answer. Each such connection would cost a descriptor, and what is not read of an answer its memory, for ever.
+"""
 
 from __future__ import annotations
+
+import asyncio
+import functools
+import resource
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+REQUEST_SECONDS = 60.0
+"""For a request to come whole, from when it is waited for."""
+UNREAD_SECONDS = 30.0
+"""For a client to read anything of what is sent to it."""
+MOST_CONNECTIONS = 4096
+
+
+@functools.cache
+def most_connections() -> int:
+    """At once. Half of the descriptors that the process may have, which are made as many as are needed if it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MOST_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return min(soft, wanted) // 2 if soft != resource.RLIM_INFINITY else MOST_CONNECTIONS
+
 
 class Connection(H11Protocol):
-    """Answers a request that is no HTTP once; uvicorn would let the application answer too, if it had begun with it."""
+    """Where there are too many, the one goes that the server has waited for longest: in the end, the new one."""
+
+    waiting_since: float | None = None
+    """When it began to wait for a request; None while one is answered."""
+    _patience: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # What the socket does not take is known at once, and no more than one part of an answer is held. (With 0, TLS
+        # would take an empty buffer for a full one.)
+        transport.set_write_buffer_limits(high=1)
+        self._wait_for_request()
+        if len(self.connections) > most_connections():
+            self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self._stop(self._unread)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._wait_for_request()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait_for_request()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop(self._unread)
 
     def send_400_response(self, msg: str) -> None:
+        # uvicorn would let the application answer too, if it had begun with the request.
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -17,3 +78,35 @@ class Connection(H11Protocol):
             super().send_400_response(msg)
         except h11.LocalProtocolError:  # an answer has begun, or may have no body, as to HEAD
             self.transport.close()
+
+    def _wait_for_request(self) -> None:
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._stop_waiting()
+        elif self.waiting_since is None:
+            self.waiting_since = self.loop.time()
+            self._patience = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        self.waiting_since = None
+        self._stop(self._patience)
+
+    def _expect_reading(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(UNREAD_SECONDS, self._look_whether_read, left)
+
+    def _look_whether_read(self, left_before: int) -> None:
+        if self.transport.get_write_buffer_size() < left_before:
+            self._expect_reading()
+        else:
+            self.transport.abort()
+
+    def _make_room(self) -> None:
+        waiting = [one for one in self.connections if isinstance(one, Connection) and one.waiting_since is not None]
+        longest = min(waiting, key=lambda one: one.waiting_since or 0.0)
+        longest._stop_waiting()
+        longest.transport.abort()
+
+    @staticmethod
+    def _stop(timer: asyncio.TimerHandle | None) -> None:
+        if timer:
+            timer.cancel()

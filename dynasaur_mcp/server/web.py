@@ -152,7 +152,7 @@ def build_app(
     async def readyz(_request: Request) -> Response:
         return Response(status_code=200 if is_ready() and not turns.is_closed else 503)
 
-    sse = Sse(server, MESSAGES_PATH)
+    sse = Sse(server, MESSAGES_PATH, front.most_each)
     protected = Router(
         [
             Route(MCP_PATH, StreamableHTTPASGIApp(sessions)),

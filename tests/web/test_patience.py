@@ -1,0 +1,189 @@
+"""Clients that send half of what they announce, or read nothing: none keeps the server from others, or grows in it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+
+import anyio
+import psutil
+import pytest
+from anyio.abc import SocketStream
+from starlette.types import Receive, Scope, Send
+
+from dynasaur_mcp.server import connection
+from dynasaur_mcp.server.web import Front, _Uvicorn, configure, listen
+
+from .conftest import TOKEN, StartServer, WebServer
+from .test_clients import INITIALIZE, rpc
+
+pytestmark = pytest.mark.anyio
+
+PART_BYTES = 1 << 20
+HEAD = "{} {} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " + TOKEN + "\r\n"
+
+
+class Large:
+    """Answers /large with parts until nobody is there, anything else at once."""
+
+    def __init__(self) -> None:
+        self.parts = 0
+        self.ended = anyio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/large":
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._send_parts, send)
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                tasks.cancel_scope.cancel()
+            self.ended.set()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_parts(self, send: Send) -> None:
+        while True:
+            await send({"type": "http.response.body", "body": bytes(PART_BYTES), "more_body": True})
+            self.parts += 1
+            await anyio.lowlevel.checkpoint()  # uvicorn takes what nobody gets at once
+
+
+@asynccontextmanager
+async def serve(app: Large) -> AsyncIterator[int]:
+    """In this process, on the port that is given."""
+    with closing(listen("127.0.0.1", 0)) as listener:
+        web = _Uvicorn(configure(app, Front("127.0.0.1", 0, (), ())))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(web.serve, [listener])
+            yield listener.getsockname()[1]
+            web.should_exit = True
+
+
+async def ask(port: int, path: str = "/") -> SocketStream:
+    stream = await anyio.connect_tcp("127.0.0.1", port)
+    await stream.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    assert b" 200 " in await stream.receive()
+    return stream
+
+
+async def read_to_the_end(stream: SocketStream) -> bytes:
+    data = b""
+    with anyio.fail_after(20):
+        try:
+            while True:
+                data += await stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return data
+
+
+HALVES = {
+    "nothing": b"",
+    "half a line": b"GET /he",
+    "half of the headers": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-",
+    "half a body": b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\n12345",
+    "half a chunk": b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12",
+    "one and a half": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET / HT",
+}
+
+
+@pytest.mark.parametrize("half", HALVES)
+async def test_request_that_does_not_come_whole_is_waited_for_only_so_long(
+    half: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.3)
+    async with serve(Large()) as port, await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send(HALVES[half])
+        await read_to_the_end(stream)
+        await (await ask(port)).aclose()
+
+
+async def test_client_that_reads_nothing_is_dropped_and_held_little_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.3)
+    app = Large()
+    async with serve(app) as port, await ask(port, "/large"):
+        with anyio.fail_after(20):
+            await app.ended.wait()
+        # What the system's own buffers took of it, and one part.
+        assert app.parts * PART_BYTES < 64 << 20
+        await (await ask(port)).aclose()
+
+
+async def test_client_that_reads_what_is_sent_is_served_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.5)
+    app = Large()
+    async with serve(app) as port, await ask(port, "/large") as stream:
+        with anyio.fail_after(60):
+            while app.parts < 200:
+                await stream.receive(PART_BYTES)
+        assert not app.ended.is_set()
+
+
+async def test_where_connections_are_too_many_the_one_waited_for_longest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "most_connections", lambda: 3)
+    async with serve(Large()) as port, AsyncExitStack() as stack:
+        working = [await stack.enter_async_context(await ask(port, "/large")) for _ in range(2)]
+        idle = await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
+        newer = await stack.enter_async_context(await ask(port))
+        assert await read_to_the_end(idle) == b""
+        working.append(await stack.enter_async_context(await ask(port, "/large")))
+        await read_to_the_end(newer)
+        refused = await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
+        assert await read_to_the_end(refused) == b""
+        for stream in working:
+            assert await stream.receive()
+
+
+async def test_hundreds_of_half_open_connections_keep_nobody_out(
+    serve_http: StartServer, require: Callable[[str], None]
+) -> None:
+    require("jail")
+    async with serve_http() as server:
+        process = psutil.Process(server.process.pid)
+        async with server.connect("legacy") as model:
+            await model.text("run_python", code="kept = 1")
+            before = process.num_fds()
+            port = int(server.url.rpartition(":")[2])
+            sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(600)]
+            try:
+                for number, one in enumerate(sockets):
+                    one.sendall(list(HALVES.values())[number % len(HALVES)])
+                assert "1" in await model.text("run_python", code="kept")
+                async with server.connect("2026-07-28") as other:
+                    assert "1" in await other.text("run_python", code="kept")
+            finally:
+                for one in sockets:
+                    one.close()
+        with anyio.fail_after(20):
+            while process.num_fds() > before:
+                await anyio.sleep(0.05)
+
+
+async def open_sse(server: WebServer) -> tuple[SocketStream, str]:
+    """A stream that is read no further, and where its messages go."""
+    stream = await anyio.connect_tcp("127.0.0.1", int(server.url.rpartition(":")[2]))
+    await stream.send((HEAD.format("GET", "/sse") + "\r\n").encode())
+    heard = b""
+    while b"session_id=" not in heard:
+        heard += await stream.receive()
+    return stream, "/messages/?session_id=" + heard.partition(b"session_id=")[2][:32].decode()
+
+
+async def test_client_that_posts_and_never_reads_its_stream_is_stopped_in_time(serve_http: StartServer) -> None:
+    async with serve_http(requests_each=50) as server, server.http() as http:
+        stream, path = await open_sse(server)
+        async with stream:
+            assert (await http.post(path, json=INITIALIZE)).status_code == 202
+            initialized = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+            assert (await http.post(path, json=initialized)).status_code == 202
+            for number in range(20_000):
+                answer = await http.post(path, json=rpc(number + 2, "tools/list"))
+                if answer.status_code == 429:
+                    break
+                assert answer.status_code == 202
+            assert answer.status_code == 429, number
+            assert int(answer.headers["retry-after"]) >= 1
+            others, other_path = await open_sse(server)
+            async with others:
+                assert (await http.post(other_path, json=INITIALIZE)).status_code == 202
