@@ -45,10 +45,10 @@ from dynasaur_mcp.add import Added
 from dynasaur_mcp.app import open_app
 from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library.closure import extract_from
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.modules import Reference
 from dynasaur_mcp.library.origin import Origin, find_origin
 from dynasaur_mcp.library.rules import Function
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.sandbox.workers import Workers
 from dynasaur_mcp.settings import Settings
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from peer import OURS, Peer
 
 from dynasaur_mcp.library.database import LEDGER_FILE
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.reading import read_action
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.types import Status, Tests
 
 SERVER = [*OURS, "--sandbox", "jail", "--model", "/nowhere", "--library"]

@@ -30,8 +30,8 @@ from timing import check, percentile_95, take_turns
 from dynasaur_mcp.library.database import LEDGER_FILE
 from dynasaur_mcp.library.documents import INDEX_FILE
 from dynasaur_mcp.library.embedding import Embedder
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.index import CANDIDATES, Index
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.library.vectors import Vectors, pack_vector
 from dynasaur_mcp.settings import Settings
 

@@ -28,7 +28,7 @@ from peer import OURS, Peer
 from synthetic import fill_library
 from timing import Row, check, median, print_rows, take_turns
 
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.types import Status
 
 Page = tuple[bytes, bytes]

@@ -14,8 +14,8 @@ from pathlib import Path
 from peer import BARE, OURS, Peer
 from timing import median, percentile_95
 
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.reading import read_action
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.types import Schemas, Status, Tests
 
 VERBS = ("count", "find", "sum_up", "convert", "split", "merge", "rank", "check", "clean", "compare")

@@ -17,8 +17,9 @@ from dynasaur_mcp.errors import DynasaurError, LibraryError, SandboxUnavailable
 from dynasaur_mcp.follow import Follower
 from dynasaur_mcp.library.documents import INDEX_FILE
 from dynasaur_mcp.library.embedding import Embedder
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.index import Index
-from dynasaur_mcp.library.store import FileStore, Store
+from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.logs import set_up_logging
 from dynasaur_mcp.runs import Runs, open_runs
 from dynasaur_mcp.sandbox.base import Sandbox

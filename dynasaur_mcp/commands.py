@@ -27,7 +27,7 @@ from dynasaur_mcp.exchange import export, import_
 from dynasaur_mcp.install import TakesSettings, bundle, config, setup
 from dynasaur_mcp.library.audit import Deed
 from dynasaur_mcp.library.change import decide_status
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.manage import manage_action
 from dynasaur_mcp.operate import files, ps, sessions
 from dynasaur_mcp.records import restore, stale, stats

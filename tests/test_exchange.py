@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.reading import read_action
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.types import Action, Status, Tests
 from tests.test_cli import ADD, PROGRAM, TWICE, Run, assert_one_line, dynasaur, jailed, write
 

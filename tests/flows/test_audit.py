@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 from tests.web.conftest import start_server
 
 from .conftest import OpenClient

@@ -136,7 +136,7 @@ async def test_deleted_and_earlier_versions_come_back_by_command(
 def test_stale_lists_what_is_not_used(library: Path) -> None:
     from contextlib import closing
 
-    from dynasaur_mcp.library.store import FileStore
+    from dynasaur_mcp.library.filestore import FileStore
     from tests.library.conftest import put, write_source
 
     with closing(FileStore(library)) as store:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from mcp_types import ToolListChangedNotification
 
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 
 from .conftest import Model, OpenClient, text_of
 

@@ -10,9 +10,9 @@ import pytest
 
 from dynasaur_mcp.app import choose_sandbox
 from dynasaur_mcp.define import Definition, define_action
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.reading import read_action
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.sandbox.pool import open_pool
 from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.settings import read_settings

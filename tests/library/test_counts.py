@@ -11,8 +11,8 @@ import pytest
 
 from dynasaur_mcp.library.audit import Deed
 from dynasaur_mcp.library.database import LEDGER_FILE
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.ledger import KEPT_ARGUMENTS
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.types import JSON, RECENT_CALLS, Ending, Status
 from tests.library.conftest import OpenStore, put, write_source
 

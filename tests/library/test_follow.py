@@ -16,8 +16,8 @@ from dynasaur_mcp import follow
 from dynasaur_mcp.app import choose_sandbox
 from dynasaur_mcp.errors import SandboxUnavailable
 from dynasaur_mcp.follow import Follower
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.index import Index
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.pool import open_pool
 from dynasaur_mcp.sandbox.presence import Presence

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dynasaur_mcp.errors import LibraryError
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.types import Ending, Status
 from tests.library.conftest import OpenStore, put, write_source
 
@@ -150,7 +150,7 @@ READING = """
 import sys
 from pathlib import Path
 from dynasaur_mcp.errors import LibraryError
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 try:
     FileStore(Path(sys.argv[1])).get("a")
 except LibraryError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from dynasaur_mcp import likeness
 from dynasaur_mcp.errors import ActionAlike
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.types import Status
 from tests.library.conftest import Define, OpenStore, put
 

@@ -8,8 +8,8 @@ import pytest
 
 from dynasaur_mcp.app import choose_sandbox
 from dynasaur_mcp.errors import ActionError, ActionNotFound, ArgumentsInvalid
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.index import Index
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.manage import manage_action
 from dynasaur_mcp.sandbox.pool import open_pool
 from dynasaur_mcp.sandbox.presence import Presence

@@ -11,10 +11,10 @@ import pytest
 
 from dynasaur_mcp.library.asked import QUERY_CHARACTERS, Asked
 from dynasaur_mcp.library.embedding import Embedder
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.ledger import KEPT_QUERIES
 from dynasaur_mcp.library.ranking import rank, spread_words
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.library.words import read_parts
 from dynasaur_mcp.search import search_actions
 from dynasaur_mcp.types import Found

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.index import Index
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.types import Ending, Status
 from tests.library.conftest import OpenStore, put, write_source
 

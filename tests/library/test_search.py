@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from dynasaur_mcp.errors import LibraryError
 from dynasaur_mcp.library.embedding import Embedder
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.index import Index
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.search import search_actions
 from dynasaur_mcp.types import Ending, Found, Status
 from tests.library.conftest import OpenStore, put, write_source

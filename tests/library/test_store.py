@@ -13,8 +13,8 @@ import pytest
 
 from dynasaur_mcp.errors import ActionError, ActionExists, ActionNotFound, LibraryError
 from dynasaur_mcp.library.audit import Deed
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.reading import read_action
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.library.uses import follow_uses, join_requirements
 from dynasaur_mcp.types import Ending, Status, Tests
 from tests.library.conftest import SCHEMAS, OpenStore, put, write_source
@@ -354,7 +354,7 @@ import sys
 from pathlib import Path
 from dynasaur_mcp.errors import ActionExists
 from dynasaur_mcp.library.reading import read_action
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.types import Status, Tests
 from tests.library.conftest import write_source
 
@@ -452,7 +452,7 @@ import sys
 from pathlib import Path
 from dynasaur_mcp.errors import LibraryError
 from dynasaur_mcp.library.reading import read_action
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.types import Ending, Status, Tests
 from tests.library.conftest import write_source
 
@@ -558,7 +558,7 @@ def test_opening_an_unchanged_library_parses_nothing(folder: Path, store: FileSt
         os.utime(path, ns=(1, 1))
     store.refresh()
     code = (
-        "import sys; from pathlib import Path; from dynasaur_mcp.library.store import FileStore\n"
+        "import sys; from pathlib import Path; from dynasaur_mcp.library.filestore import FileStore\n"
         f"store = FileStore(Path({str(folder)!r})); assert len(store.entries()) == 20; store.close()\n"
         "assert not {'griffe', 'numpy', 'packaging', 'dynasaur_mcp.library.reading'} & set(sys.modules)\n"
     )

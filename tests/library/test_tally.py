@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.tally import find_stale, tally_actions
 from dynasaur_mcp.types import Ending, Usage
 from tests.library.conftest import put, write_source

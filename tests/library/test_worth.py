@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dynasaur_mcp.errors import ActionInvalid
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.reading import read_action
-from dynasaur_mcp.library.store import FileStore
 from tests.library.conftest import Define, put, write_source
 
 pytestmark = pytest.mark.anyio

@@ -12,8 +12,8 @@ import pytest
 from mcp.server.lowlevel import Server
 
 from dynasaur_mcp.errors import SandboxUnavailable
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.reading import read_action
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.server.announce import Announcer
 from dynasaur_mcp.types import Entry, Limits, Schemas, Status, Tests

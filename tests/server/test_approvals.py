@@ -13,7 +13,7 @@ from mcp.client._memory import InMemoryTransport
 from mcp_types import INTERNAL_ERROR, CallToolResult, ElicitResult, ErrorData, InputRequiredResult, TextContent
 
 from dynasaur_mcp.library.audit import Deed
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.server.scopes import ALL_SCOPES, APPROVE
 from dynasaur_mcp.types import Status, Tests
 

@@ -20,8 +20,8 @@ from mcp_types import BlobResourceContents, CallToolResult, TextContent, TextRes
 
 from dynasaur_mcp import runs as runs_module
 from dynasaur_mcp.errors import SandboxUnavailable
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.index import Index
-from dynasaur_mcp.library.store import FileStore
 from dynasaur_mcp.runs import open_runs
 from dynasaur_mcp.sandbox.base import Sandbox
 from dynasaur_mcp.sandbox.bubblewrap import find_bwrap

@@ -24,7 +24,7 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.types import META_TOOLS, Status
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dynasaur_mcp.errors import ArgumentsInvalid
-from dynasaur_mcp.library.store import FileStore
+from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.server.arguments import DefineAction, ExecuteAction, SearchActions, read_arguments
 from dynasaur_mcp.server.listing import Listing, is_publishable
 from dynasaur_mcp.server.tools import count_tokens, describe_action, describe_meta_tools
