@@ -72,13 +72,17 @@ _RECORDS = """
 SELECT at, deed, name, version, principal, via, note, session, request, ending, seconds, sha256, code_bytes FROM (
     SELECT at, deed, name, version, principal, via, note, '' AS session, '' AS request, '' AS ending, NULL AS seconds,
         '' AS sha256, NULL AS code_bytes FROM deeds
-    UNION ALL SELECT at, 'call', name, version, principal, '', '', session, '', ending, seconds, '', NULL FROM calls
+    UNION ALL SELECT * FROM (
+        SELECT at, 'call', name, version, principal, '', '', session, '', ending, seconds, '', NULL FROM calls
+        WHERE at >= ?1 AND principal = coalesce(?2, principal) AND name = coalesce(?3, name)
+        ORDER BY id DESC LIMIT ?5)
     UNION ALL SELECT at, CASE name WHEN '' THEN 'run' ELSE 'call' END, name, version, principal, '', '', session,
         request, ending, seconds, sha256, code_bytes FROM runs)
-WHERE at >= ? AND principal = coalesce(?, principal) AND name = coalesce(?, name)
-    AND deed IN (SELECT value FROM json_each(?))
-ORDER BY at DESC LIMIT ?
+WHERE at >= ?1 AND principal = coalesce(?2, principal) AND name = coalesce(?3, name)
+    AND deed IN (SELECT value FROM json_each(?4))
+ORDER BY at DESC LIMIT ?5
 """
+"""Calls may be very many: they are gone through from the newest on, and not sorted."""
 
 
 def find_records(
@@ -90,7 +94,7 @@ def find_records(
     deeds: Collection[Deed] = tuple(Deed),
     limit: int,
 ) -> list[Record]:
-    """The last ones of these, newest first. Goes through all there are."""
+    """The last ones of these, newest first. Goes through all changes and runs, and as many calls as it takes."""
     after = since.isoformat() if since else ""
     rows = connection.execute(_RECORDS, (after, principal, name, json.dumps(list(deeds)), limit))
     return [Record(datetime.fromisoformat(at), Deed(deed), *rest) for at, deed, *rest in rows]

@@ -355,7 +355,7 @@ class FileStore:
         deeds: Collection[Deed] = tuple(Deed),
         limit: int,
     ) -> list[Record]:
-        """The last ones of these in the audit log, newest first. Takes time for each call ever made."""
+        """The last ones of these in the audit log, newest first. Takes time for each change ever made."""
         with self._known.reading() as connection:
             return find_records(connection, since=since, principal=principal, name=name, deeds=deeds, limit=limit)
 

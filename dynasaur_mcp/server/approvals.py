@@ -89,15 +89,19 @@ class Approvals:
     store: Store
     index: Index
     wait_seconds: float
-    """For an answer, on a connection of the handshake era."""
+    """For a call of the handshake era as a whole, with the answer."""
     _asked: OrderedDict[str, Question] = field(default_factory=OrderedDict)
     """By the state that the client gives back with its answer."""
     _declined: OrderedDict[tuple[str, int], None] = field(default_factory=OrderedDict)
 
     async def seek(
-        self, ctx: Context, entry: Entry, present: Present, changed: Changed
+        self, ctx: Context, entry: Entry, present: Present, changed: Changed, *, began: float
     ) -> CallToolResult | InputRequiredResult:
-        """The result of a call, after its client's person was asked about the action, if it waits for that."""
+        """The result of a call, after its client's person was asked about the action, if it waits for that.
+
+        Args:
+            began: When the call did, by anyio's clock.
+        """
         if not (is_waiting(entry) and self._may_ask(ctx, entry)):
             return present(entry)
         question = Question(self.callers.principal_of(ctx), entry, present)
@@ -106,7 +110,9 @@ class Approvals:
             state = secrets.token_urlsafe()
             _remember(self._asked, state, question)
             return InputRequiredResult(input_requests={KEY: request}, request_state=state)
-        return await self._conclude(question, await self._ask(ctx, request), changed)
+        seconds = began + self.wait_seconds - anyio.current_time()
+        answer = await self._ask(ctx, request, seconds) if seconds > 0 else "none"
+        return await self._conclude(question, answer, changed)
 
     async def take_answer(self, ctx: Context, params: CallToolRequestParams, changed: Changed) -> CallToolResult | None:
         """The result of a call that was made before; None where this is no answer to a question that was put."""
@@ -128,13 +134,13 @@ class Approvals:
             and (entry.name, entry.version) not in self._declined
         )
 
-    async def _ask(self, ctx: Context, request: ElicitRequest) -> Answer:
+    async def _ask(self, ctx: Context, request: ElicitRequest, seconds: float) -> Answer:
         try:
             return read_answer(
                 await ctx.session.send_request(
                     request,
                     ElicitResult,
-                    request_read_timeout_seconds=self.wait_seconds,
+                    request_read_timeout_seconds=seconds,
                     metadata=ServerMessageMetadata(related_request_id=ctx.request_id),
                 )
             )

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
+import anyio
 import anyio.to_thread
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -141,6 +142,7 @@ class Handlers:
         return content.present_matches(found, full=given.detail == "full", limit=self.output_characters)
 
     async def _define(self, ctx: Context, given: DefineAction) -> CallToolResult | InputRequiredResult:
+        began = anyio.current_time()
         async with self._watched(ctx):
             definition = await define_action(
                 source=given.source,
@@ -160,10 +162,10 @@ class Handlers:
         def present(entry: Entry) -> CallToolResult:
             return content.present_definition(replace(definition, entry=entry), listed=self.listing.shows(entry.name))
 
-        return await self.approvals.seek(ctx, definition.entry, present, partial(self._announce, ctx))
+        return await self.approvals.seek(ctx, definition.entry, present, partial(self._announce, ctx), began=began)
 
     async def _manage(self, ctx: Context, given: ManageAction) -> CallToolResult | InputRequiredResult:
-        principal = self.callers.principal_of(ctx)
+        began, principal = anyio.current_time(), self.callers.principal_of(ctx)
         match given.op:
             case "list_sessions":
                 return content.result_of_text(await list_sessions(principal, self.pool))
@@ -189,7 +191,8 @@ class Handlers:
             return content.result_of_text(shorten(shown, self.output_characters, more))
 
         if given.op in MAY_ACTIVATE:
-            return await self.approvals.seek(ctx, self.store.get(given.name), present, partial(self._announce, ctx))
+            entry = self.store.get(given.name)
+            return await self.approvals.seek(ctx, entry, present, partial(self._announce, ctx), began=began)
         return present(None)
 
     @asynccontextmanager

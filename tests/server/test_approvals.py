@@ -10,7 +10,16 @@ import anyio
 import pytest
 from mcp.client import Client
 from mcp.client._memory import InMemoryTransport
-from mcp_types import INTERNAL_ERROR, CallToolResult, ElicitResult, ErrorData, InputRequiredResult, TextContent
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    INTERNAL_ERROR,
+    CallToolResult,
+    ElicitResult,
+    ErrorData,
+    InputRequiredResult,
+    TextContent,
+    jsonrpc_message_adapter,
+)
 
 from dynasaur_mcp.library.audit import Deed
 from dynasaur_mcp.library.filestore import FileStore
@@ -145,6 +154,17 @@ async def test_a_person_who_does_not_answer_in_time_leaves_it_waiting(
     assert approvals(store) == []
 
 
+async def test_nobody_is_asked_by_a_call_that_has_used_up_its_time(serve: Serve, keep: Keep) -> None:
+    keep("add", status=Status.DISABLED)
+    person = Person(YES)
+    async with (
+        serve(require_approval=True, wait_seconds=0) as (server, _),
+        connect(server, "legacy", person) as client,
+    ):
+        assert "add v1 · draft" in await manage(client, **ENABLE)
+    assert person.questions == []
+
+
 @ERAS
 async def test_a_call_cancelled_while_its_person_reads_leaves_it_waiting(
     serve: Serve, keep: Keep, store: FileStore, era: str
@@ -266,3 +286,36 @@ async def test_a_long_or_crafted_source_is_shown_as_what_it_is(
     assert "characters left out: read them first, by `dynasaur-mcp actions show add` …]" in question
     assert len(question) < 8000
     assert not [c for c in question if not c.isprintable() and c != "\n"]
+
+
+@pytest.mark.parametrize("result", [{}, {"action": "maybe"}, {"action": "accept", "content": [True]}, {"action": None}])
+async def test_a_malformed_answer_of_a_client_leaves_it_waiting(
+    serve: Serve, keep: Keep, store: FileStore, result: dict[str, Any]
+) -> None:
+    keep("add", status=Status.DISABLED)
+    capabilities = {"elicitation": {}}
+    hello = {"protocolVersion": "2025-11-25", "capabilities": capabilities, "clientInfo": {"name": "x", "version": "1"}}
+    params = {"name": "manage_action", "arguments": ENABLE}
+    async with serve(require_approval=True) as (server, _), InMemoryTransport(server) as (read, write):
+
+        async def send(**message: Any) -> None:
+            await write.send(SessionMessage(jsonrpc_message_adapter.validate_python({"jsonrpc": "2.0", **message})))
+
+        async def receive(key: str) -> dict[str, Any]:
+            while True:
+                received = await read.receive()
+                assert isinstance(received, SessionMessage)
+                message: dict[str, Any] = received.message.model_dump(by_alias=True, exclude_none=True)
+                if key in message and "id" in message:
+                    return message
+
+        await send(id=1, method="initialize", params=hello)
+        await receive("result")
+        await send(method="notifications/initialized")
+        await send(id=2, method="tools/call", params=params)
+        question = await receive("method")
+        assert question["method"] == "elicitation/create"
+        await send(id=question["id"], result=result)
+        answer = await receive("result")
+    assert "add v1 · draft" in answer["result"]["content"][0]["text"]
+    assert (store.get("add").status, approvals(store)) == (Status.DRAFT, [])
