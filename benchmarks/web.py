@@ -127,7 +127,7 @@ class Caller:
         session = f"Mcp-Session-Id: {self.session}\r\n" if self.session else ""
         version = "" if message and message["method"] == "initialize" else f"MCP-Protocol-Version: {self.era}\r\n"
         head = (
-            f"{verb} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self._token}\r\n"
+            f"{verb} {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nAuthorization: Bearer {self._token}\r\n"
             f"Accept: application/json, text/event-stream\r\nContent-Type: application/json\r\n"
             f"{session}{version}{headers}Content-Length: {len(body)}\r\n\r\n"
         )

@@ -23,6 +23,8 @@ from mcp.server.stdio import stdio_server
 logger = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 16
+LINE_BYTES = 16 << 20
+"""More without an end is no message, and not held."""
 WRITE_BYTES = select.PIPE_BUF
 """A pipe that polls as writable takes this much without blocking."""
 
@@ -90,6 +92,8 @@ class Lines:
     async def __anext__(self) -> str:
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
+            if len(self._buffer) > LINE_BYTES:
+                self._buffer.clear()  # its end comes as a line that is none either
             searched = len(self._buffer)
             data = await self._read()
             if not data:
