@@ -107,7 +107,9 @@ class Control:
                         offset += len(piece.data)
                         yield {"data": base64.b64encode(piece.data).decode()}
                 case "write":
-                    yield {"size_bytes": await session.files.write(path, _receive_pieces(frames))}
+                    size_bytes = await session.files.write(path, _receive_pieces(frames))
+                    self._pool.on_files(session.principal, session.name, (path,))
+                    yield {"size_bytes": size_bytes}
                 case _:
                     raise ValueError(verb)
 

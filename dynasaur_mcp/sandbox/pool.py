@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -56,6 +56,9 @@ class Pool:
     def __init__(self, workers: Workers, quotas: Quotas, *, sessions: int, session_idle_seconds: float) -> None:
         self.workers = workers
         self.quotas = quotas
+        self.on_files: Callable[[str, str, Collection[str]], None] = lambda *_: None
+        """Called with principal and session, as paths in it are written from outside, or all is gone with it; must
+        return at once."""
         self._most_sessions = sessions
         self._idle_seconds = session_idle_seconds
         self._places: dict[tuple[str, str], _Place] = {}
@@ -175,6 +178,7 @@ class Pool:
         """For whoever opens a session of that name next, and may think it is the old one."""
         if why is not _LOST:
             self._ids.pop(key, None)
+        self.on_files(*key, ())
         self._ends[key] = f"This is a new session {key[1]!r}: the one before {why}, its variables and files are gone."
         if len(self._ends) > _REMEMBERED_ENDS:
             self._ends.pop(next(iter(self._ends)))

@@ -1,4 +1,4 @@
-"""Tell clients that the tool list changed, or an action or a run that they subscribed to, in both protocol eras.
+"""Tell clients that the tool list changed, or an action, a run or a file they subscribed to, in both protocol eras.
 
 Clients of the handshake era get a notification on their connection; it is remembered from `notifications/initialized`
 until it closes. Clients of 2026-07-28 get one on the `subscriptions/listen` stream they opened, and only there. Both
@@ -13,7 +13,7 @@ that lets a wait run out has to show it again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -41,7 +41,9 @@ from mcp_types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from dynasaur_mcp.runs import Run
-from dynasaur_mcp.types import LibraryChanged
+from dynasaur_mcp.sandbox.pool import Pool
+from dynasaur_mcp.server.watch import Watch
+from dynasaur_mcp.types import Ending, LibraryChanged
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,9 @@ MAX_SUBSCRIBED = 1000
 """Resources of one client of the handshake era."""
 NEWS_SECONDS = 0.25
 """At least, between two pieces of news of one resource."""
+
+FILES_OF_A_RUN = 50
+"""A run tells of no more that it wrote."""
 
 Context = ServerRequestContext[Any, Any]
 
@@ -98,7 +103,7 @@ class Bus:
 class Announcer:
     """Knows who follows the tool list, and tells them. One for all connections of a server."""
 
-    def __init__(self, principal_of: Callable[[Context], str]) -> None:
+    def __init__(self, principal_of: Callable[[Context], str], pool: Pool) -> None:
         self._principal_of = principal_of
         self._followers: dict[object, Follower] = {}
         self._bus = Bus()
@@ -106,11 +111,21 @@ class Announcer:
         self._news: set[tuple[str, str]] = set()
         """What changed and was not told yet: whose it is, and its URI."""
         self._has_news = anyio.Event()
+        self._listened: list[tuple[str, Collection[str]]] = []
+        """Principals, and the URIs that a stream of 2026-07-28 is for."""
+        self._watch = Watch(pool, self._uris_of, self._note)
+        pool.on_files = self._watch.hear
 
     async def listen(self, ctx: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
         """Serve `subscriptions/listen`."""
-        _listening.set(self._principal_of(ctx))
-        return await self._listen(ctx, params)
+        principal = self._principal_of(ctx)
+        _listening.set(principal)
+        listened = (principal, params.notifications.resource_subscriptions or ())
+        self._listened.append(listened)
+        try:
+            return await self._listen(ctx, params)
+        finally:
+            self._listened.remove(listened)
 
     async def watch(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         """Middleware: see clients come, re-list and go."""
@@ -141,7 +156,7 @@ class Announcer:
         follower.relisted.set()
 
     async def subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
-        """Serve `resources/subscribe`. Of actions and of runs there is ever news.
+        """Serve `resources/subscribe`. Of actions, of runs and of files there is ever news.
 
         Raises:
             MCPError: there are too many, or no news could reach this client.
@@ -183,11 +198,32 @@ class Announcer:
 
     def hear(self, run: Run) -> None:
         """Note that a run printed or ended; `tell_news` tells of it."""
-        self._news.add((run.principal, f"dynasaur://runs/{run.id}/output"))
+        self._note(run.principal, f"dynasaur://runs/{run.id}/output")
+        if run.outcome:
+            paths = [file.path for file in run.outcome.files]
+            is_all = run.outcome.ending in (Ending.RETURNED, Ending.RAISED) and len(paths) < FILES_OF_A_RUN
+            self._watch.hear(run.principal, run.session, paths if is_all else None)
+
+    def _note(self, principal: str, uri: str) -> None:
+        self._news.add((principal, uri))
         self._has_news.set()
 
-    async def tell_news(self) -> NoReturn:
-        """Tell subscribers of runs, however much these print, every so often."""
+    def _uris_of(self, principal: str) -> Iterator[str]:
+        """What the clients of a principal subscribed to."""
+        for follower in self._followers.values():
+            if follower.principal == principal:
+                yield from follower.uris
+        for whose, uris in self._listened:
+            if whose == principal:
+                yield from uris
+
+    async def tell_news(self) -> None:
+        """Tell subscribers of runs, however much these print, and of files, every so often."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch.serve)
+            await self._tell_news()
+
+    async def _tell_news(self) -> NoReturn:
         while True:
             await self._has_news.wait()
             self._has_news = anyio.Event()

@@ -53,7 +53,7 @@ def build_server(
     `on_first_list` is called once, as the first `tools/list` is answered, and must return at once.
     """
     callers = Callers(pool.quotas, principal_of, scopes_of)
-    announcer = Announcer(principal_of)
+    announcer = Announcer(principal_of, pool)
     runs.on_news = announcer.hear
     listing = Listing(store, expose, expose_tokens, pool.workers.limits.network)
     asked = Asked(store, index)

@@ -43,6 +43,12 @@ _URI = re.compile(
 )
 
 
+def file_of(uri: str) -> tuple[str, str] | None:
+    """The session and the path of a file; None for any other URI."""
+    match = _URI.fullmatch(uri)
+    return (match["session"], unquote(match["path"]).strip("/")) if match and match["session"] else None
+
+
 def list_templates() -> ListResourceTemplatesResult:
     return ListResourceTemplatesResult(
         resource_templates=[

@@ -1,4 +1,4 @@
-"""Subscribers hear of the output of their own runs, in every era, and nobody hears of another's."""
+"""Subscribers hear of the output of their own runs and of their sessions' files, in every era, and of no one else's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import Any
 
 import anyio
 import pytest
+from mcp.shared.subscriptions import ResourceUpdated
 from mcp_types import ResourceUpdatedNotification
 
-from .conftest import ERAS, StartServer, WebServer
+from tests.flows.conftest import SERVER, Model, environment
+
+from .conftest import ERAS, TOKEN, StartServer, WebServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")]
 
@@ -27,25 +30,30 @@ time.sleep(1)
 
 
 @asynccontextmanager
-async def subscribed(server: WebServer, era: str, token: str, uri: str, heard: list[str]) -> AsyncIterator[Any]:
+async def subscribed(server: WebServer, era: str, token: str, heard: list[str], *uris: str) -> AsyncIterator[Model]:
     """A client that notes the URIs that it is told of."""
 
     async def hear(message: Any) -> None:
         if isinstance(message, ResourceUpdatedNotification):
             heard.append(message.params.uri)
 
-    async with server.connect(era, token, hear=hear) as model:
-        if era != "2026-07-28":
-            await model.client.subscribe_resource(uri)
+    is_stateless = era == "2026-07-28"
+    async with server.connect(era, token, hear=None if is_stateless else hear) as model:
+        if not is_stateless:
+            for uri in uris:
+                await model.client.subscribe_resource(uri)
             yield model
+            for uri in uris:  # the SDK's client over SSE breaks where news come as it goes
+                await model.client.unsubscribe_resource(uri)
             return
         async with (
-            model.client.listen(resource_subscriptions=[uri]) as subscription,
+            model.client.listen(resource_subscriptions=list(uris)) as subscription,
             anyio.create_task_group() as tasks,
         ):
 
             async def note() -> None:
                 async for event in subscription:
+                    assert isinstance(event, ResourceUpdated)
                     heard.append(event.uri)
 
             tasks.start_soon(note)
@@ -76,8 +84,8 @@ async def test_output_that_grows_and_the_end_of_a_run_are_told_to_its_principal_
         hers: list[str] = []
         his: list[str] = []
         async with (
-            subscribed(server, era, ADA, uri, hers),
-            subscribed(server, era, BOB, uri, his),
+            subscribed(server, era, ADA, hers, uri),
+            subscribed(server, era, BOB, his, uri),
         ):
             await until(lambda: bool(hers))
             printed = len(hers)
@@ -86,3 +94,88 @@ async def test_output_that_grows_and_the_end_of_a_run_are_told_to_its_principal_
         assert set(hers) == {uri}
         assert len(hers) < 50
         assert his == []
+
+
+FILE = "dynasaur://sessions/default/files/"
+WRITES = '''
+def write_note(text: str) -> int:
+    """Write a note.
+
+    >>> write_note("a")
+    1
+    """
+    import pathlib
+    return pathlib.Path("/workspace/a b.txt").write_text(text)
+'''
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_files_that_are_written_or_gone_are_told_to_their_principal_only(
+    serve_http: StartServer, library: Path, tmp_path: Path, era: str, require: Callable[[str], None]
+) -> None:
+    require("jail")
+    (tmp_path / "tokens").write_text(f"ada {ADA}\nbob {BOB}\n")
+    (tmp_path / "a b.txt").write_text("from outside")
+    note, other, folder = f"{FILE}a%20b.txt", f"{FILE}other", f"{FILE}folder"
+    marked = [f"{FILE}mark{number}" for number in range(20)]
+    marks = iter(marked)
+    hers: list[str] = []
+    his: list[str] = []
+    async with (
+        serve_http(token="", token_file=str(tmp_path / "tokens")) as server,
+        server.connect("2026-07-28", ADA) as maker,
+        server.connect("2026-07-28", BOB) as stranger,
+    ):
+        await maker.tools()
+        for model in (maker, stranger):
+            names = ["a b.txt", "other", *(uri.removeprefix(FILE) for uri in marked)]
+            await model.text("run_python", code=f"import os\nfor name in {names}: open(name, 'w').close()")
+        await maker.text("run_python", code="os.mkdir('folder')")
+        await maker.text("define_action", source=WRITES)
+        async with (
+            subscribed(server, era, ADA, hers, note, other, folder, *marked),
+            subscribed(server, era, BOB, his, note, other),
+        ):
+
+            async def told_after(tool: str, /, **arguments: Any) -> set[str]:
+                """What it tells: all of that has come when news after the news after it have."""
+                before = len(hers)
+                await maker.call(tool, **arguments)
+                for _ in range(2):
+                    mark = next(marks)
+                    await maker.text("run_python", code=f"open({mark.removeprefix(FILE)!r}, 'w').close()")
+                    await until(lambda mark=mark: mark in hers)
+                return {uri for uri in hers[before:] if "mark" not in uri}
+
+            assert await told_after("run_python", code="open('a b.txt', 'w').write('x')") == {note}
+            assert await told_after("write_note", text="y") == {note}
+            assert await told_after("run_python", code="open('a b.txt', 'w').write('z')\n1 / 0") == {note}
+            assert await told_after("run_python", code="os.remove('a b.txt')") == {note}
+            assert await told_after("run_python", code="open('other', 'a').write('x')") == {other}
+            assert await told_after("run_python", code="open('a b.txt', 'w').write('z')") == {note}
+            assert await told_after("run_python", code="open('folder/x', 'w').close()") == {folder}
+            put = [*SERVER, "files", "put", str(tmp_path / "a b.txt"), "--principal", "ada"]
+            before = len(hers)
+            while (await anyio.run_process(put, env=environment(library, "jail"), check=False)).returncode:
+                pass
+            await until(lambda: note in hers[before:])
+            before = len(hers)
+            await maker.call("manage_action", name="default", op="close_session")
+            await until(lambda: {note, other, folder} <= set(hers[before:]))
+            assert his == []
+            await stranger.text("run_python", code="open('other', 'w').write('mine')")
+            await until(lambda: bool(his))
+        assert set(his) == {other}
+
+
+async def test_file_that_a_stopped_step_may_have_written_is_told(
+    serve_http: StartServer, require: Callable[[str], None]
+) -> None:
+    require("jail")
+    heard: list[str] = []
+    async with serve_http() as server, server.connect() as maker:
+        await maker.text("run_python", code="open('a', 'w').close()")
+        async with subscribed(server, "legacy", TOKEN, heard, f"{FILE}a"):
+            code = "open('a', 'w').write('x')\nwhile True: pass"
+            await maker.error("run_python", code=code, timeout_seconds=0.5)
+            await until(lambda: heard == [f"{FILE}a"])
