@@ -110,17 +110,20 @@ def build_command(limits: Limits, packages: Path, seccomp: int, group: Group | N
 
 
 def worker_program(limits: Mapping[str, object]) -> list[str]:
-    interpreter = os.path.realpath(sys.executable)
-    return [interpreter, "-m", "dynasaur_mcp.sandbox.worker", json.dumps(dict(limits))]
+    return [_interpreter(), "-m", "dynasaur_mcp.sandbox.worker", json.dumps(dict(limits))]
+
+
+def _interpreter() -> str:
+    """The one that a virtual environment was made of: a copy of it, as in some of them, does not find its library."""
+    return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 
 @functools.cache
 def _readable_paths() -> tuple[Path, ...]:
     """The interpreter, its standard library, and the shared libraries of the system."""
-    interpreter = Path(os.path.realpath(sys.executable))
     base = Path(sys.base_prefix)
     paths = [
-        interpreter,
+        Path(_interpreter()),
         Path(sysconfig.get_path("stdlib")),
         *base.glob("lib/libpython*"),
         *(Path(path) for path in ("/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo")),

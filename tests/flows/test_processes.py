@@ -233,3 +233,22 @@ def test_read_only_library_is_served_and_a_definition_says_so(library: Path, req
             subprocess.run(["umount", str(library)], check=True)
         else:
             library.chmod(0o755)
+
+
+def test_jail_starts_from_an_environment_that_has_a_copy_of_python(
+    require: Callable[[str], None], library: Path, tmp_path: Path
+) -> None:
+    require("jail")
+    copied = tmp_path / "copied"
+    subprocess.run([sys.executable, "-m", "venv", "--copies", "--without-pip", str(copied)], check=True)
+    python = copied / "bin" / "python"
+    assert not python.is_symlink()
+    file = tmp_path / "double.py"
+    file.write_text(
+        'def double(x: int) -> int:\n    """Double.\n\n    >>> double(2)\n    4\n    """\n    return 2 * x\n'
+    )
+    env = environment(library, "jail") | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [str(python), "-m", "dynasaur_mcp", "actions", "test", str(file)]
+    done = subprocess.run(command, env=env, cwd=copied, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1/1 tests" in done.stdout
