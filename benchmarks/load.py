@@ -11,9 +11,10 @@ those of a server that is never idle: clients divided by requests a second.
 Faults: `kill` ends one client a second in the middle of its request, as its process being killed does, and another
 takes its place; `engine` runs --restart-engine twice, after a third and after two thirds of the time.
 
-An answer with 429 and Retry-After is the client's own doing, and followed. While the engine is away, answers that say
-so are its doing. All else that is not the right answer is an error. What is left is looked at once all clients are
-gone, and the sessions of those that were killed have been ended, which the server would do after half an hour.
+A call that is answered with a run id, as it has waited for 45 s, is followed by `check_run`. An answer with 429 and
+Retry-After is the client's own doing, and followed. While the engine is away, answers that say so are its doing. All
+else that is not the right answer is an error. What is left is looked at once all clients are gone, and the sessions
+of those that were killed have been ended, which the server would do after half an hour.
 """
 
 import argparse
@@ -42,6 +43,7 @@ SETTLE_SECONDS = 60
 WARM_UP_SECONDS = 20
 RETRY_SECONDS = 0.5
 """Until a client whose connection broke connects again."""
+STILL_RUNNING = re.compile(r"Still running for \d+ s: run '(\w+)'")
 ENGINE_IS_AWAY = re.compile(r"engine|Docker|lost|sandbox|worker|No session named", re.IGNORECASE)
 
 
@@ -91,7 +93,7 @@ class Load:
                     await self._wait_as_told(refused, "initialize")
                     continue
                 while time.monotonic() < self.ends_at and self.callers[number] is caller:
-                    await self._ask(caller, choose, f"s{number % self.sessions_each}")
+                    await self._ask(caller, choose, f"s{number // (2 * self.principals) % self.sessions_each}")
                 await caller.close()
             except (ConnectionError, asyncio.IncompleteReadError) as error:
                 if caller in self.record.orphans:
@@ -126,6 +128,9 @@ class Load:
                         await caller.call("execute_action", name="add", arguments={"a": "x"}, session=session),
                         "'b' is missing",
                     )
+            while run := STILL_RUNNING.search(answer.body.decode()):
+                self.record.counts["handed over"] += 1
+                answer = await caller.call("check_run", run=run[1], wait_seconds=30)
         self.record.counts["requests"] += 1
         text = answer.body.decode()
         if answer.status == 200 and holds in text and ('"isError":true' in text) == (kind in ("unknown", "wrong")):
@@ -143,7 +148,7 @@ class Load:
             self.record.counts["engine away"] += 1
             await asyncio.sleep(RETRY_SECONDS)
         else:
-            self.record.wrong[f"{what}: {answer.status} {text[-300:]}"] += 1
+            self.record.wrong[f"{what}: {answer.status} {text[-300:].strip()}"] += 1
 
     async def _kill(self, clients: int) -> None:
         choose = random.Random(0)
@@ -235,7 +240,9 @@ def print_record(record: Record, seconds: float) -> None:
     times = sorted(record.seconds)
     cuts = [statistics.quantiles(times, n=100)[at - 1] for at in (50, 95, 99)] if len(times) > 1 else [0.0] * 3
     counts = record.counts
-    faults = [f"{name} {counts[name]:,}" for name in ("killed", "restarts", "engine away") if counts[name]]
+    faults = [
+        f"{name} {counts[name]:,}" for name in ("killed", "restarts", "engine away", "handed over") if counts[name]
+    ]
     names = f"{'requests':>9} {'answered':>9} {'429':>6} {'errors':>7} {'1/s':>6}"
     print(f"{names} {'p50 s':>7} {'p95 s':>7} {'p99 s':>7}  faults")
     print(
