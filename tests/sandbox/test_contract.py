@@ -344,7 +344,7 @@ async def test_checks_of_a_batch_find_nothing_of_each_other(open_sandbox: OpenPo
     '''
     write = "pathlib.Path(folder, 'left').touch() if os.access(folder, os.W_OK) else None"
     async with open_sandbox() as pool, pool.workers.batch():
-        for act in ("pass", write):
+        for act in ("pass", "os.kill(-1, 9)", "pass", write):
             left = await pool.workers.check("f", {"f": textwrap.dedent(leaving.format(write=act))}, ())
             assert left.tests.passed == 1, left
             seen = await pool.workers.check("g", {"g": textwrap.dedent(looking)}, ())

@@ -37,6 +37,8 @@ from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR, count_files, memory_of
 from dynasaur_mcp.sandbox.worker.workspaces import Workspaces
 
 MAX_KNOWN_ACTIONS = 512
+CHECKER = ""
+"""Among the zygotes; no action's key."""
 
 
 class Supervisor:
@@ -58,6 +60,7 @@ class Supervisor:
         self._sets = HeldSets()
         self._used_last: Forker | None = None
         self._steps = 0
+        self._has_checked = False
         self._known: collections.OrderedDict[str, dict[str, Any]] = collections.OrderedDict()
         self._answer: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "step": self._step,
@@ -154,10 +157,31 @@ class Supervisor:
     def _check(self, request: dict[str, Any]) -> dict[str, Any]:
         """A check, which says whether the worker is as it was before: no process of it lives, and no file is left."""
         before = count_files()
-        done = self._run_aside(self._processes.template_of_calls(), request)
+        done = self._run_aside(self._find_checker(request), request)
         self._processes.sweep([])
         # gVisor does not count them.
         return {**done, "as_new": not ON_GVISOR and count_files() == before}
+
+    def _find_checker(self, request: dict[str, Any]) -> Forker:
+        """What to fork a check from: from the second on, what has all imported that a check needs, and has run nothing.
+
+        That import takes longer than most checks. The template has no part in it, as every call would carry it.
+        """
+        template = self._processes.template_of_calls()
+        if not self._has_checked:
+            self._has_checked = True
+            return template
+        checker = self._zygotes.get(CHECKER)
+        if checker is None or not checker.is_alive():
+            if checker:
+                self._processes.dismiss(self._zygotes.pop(CHECKER))
+            done, job = self._run(template, {"op": "learn", "keep": True}, request)
+            if job is None or done["ending"] != "returned" or job.in_place:
+                if job:
+                    self._processes.dismiss(job.forker)
+                return template
+            checker = self._zygotes[CHECKER] = job.forker
+        return checker
 
     def _run_aside(self, template: Forker, request: dict[str, Any]) -> dict[str, Any]:
         """A job of its own, in a process that has run nothing before and nothing after."""

@@ -73,6 +73,7 @@ def _learn_calls() -> tuple[dict[str, Job], dict[str, Rehearsal]]:
         "load": load_action,
         "call": call_action,
         "check": _on_use("checks", "check_action"),
+        "learn": _on_use("checks", "learn_checks"),
     }
     return jobs, {"load": rehearse_call}
 
