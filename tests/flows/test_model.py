@@ -33,13 +33,13 @@ class SentenceTransformer:
     def __init__(self, model, local_files_only=False):
         self.dimensions = len(model)
 
-    def encode(self, texts, show_progress_bar):
+    def encode(self, texts, normalize_embeddings, show_progress_bar):
         pass_gate("GATE_OF_EMBEDDING")
         return numpy.full((len(texts), self.dimensions), self.dimensions**-0.5)
 """
 FILES = {
     "sentence_transformers/__init__.py": LIBRARY,
-    "torch.py": "def set_num_threads(number): ...\nclass cpu: ...",
+    "torch.py": "def set_num_threads(number): ...",
     "huggingface_hub/__init__.py": "",
     "huggingface_hub/utils.py": "",
     "transformers/__init__.py": "",
