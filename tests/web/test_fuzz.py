@@ -18,6 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.flows.conftest import Model
+
 from .conftest import TOKEN, WebServer, start_server
 from .garbage import SESSION, SSE_SESSION, Bad, bad_requests
 from .test_clients import INITIALIZE
@@ -168,9 +170,16 @@ async def be_a_good_client(server: WebServer) -> None:
         async with server.connect(era) as model:
             assert "search_actions" in await model.tools()
             await model.text("search_actions", query="anything")
+            await close_sessions(model)
             assert "42" in await model.text("run_python", code="6 * 7", session="good")
-            for line in (await model.text("manage_action", name="x", op="list_sessions")).splitlines():
-                await model.text("manage_action", name=line.partition(": ")[0], op="close_session")
+            await close_sessions(model)
+
+
+async def close_sessions(model: Model) -> None:
+    """All, whoever opened them."""
+    for line in (await model.text("manage_action", name="x", op="list_sessions")).splitlines():
+        if found := line.rpartition(": ")[0]:
+            await model.text("manage_action", name=found, op="close_session")
 
 
 def send_bad_requests(sender: Sender, many: int) -> None:
