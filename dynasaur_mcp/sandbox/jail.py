@@ -104,7 +104,12 @@ class Jail:
         if os.geteuid() == 0:
             worker_limits["uid"] = _FIRST_UID + secrets.randbelow(1 << 24)
         try:
-            with _seccomp_descriptor() as seccomp, _scheduled_on(limits.cpus):
+            # Shielded: cancelled half-way, asyncio leaves the pipes to the garbage collector.
+            with (
+                _seccomp_descriptor() as seccomp,
+                _scheduled_on(limits.cpus),
+                anyio.CancelScope(shield=True),
+            ):
                 return await anyio.open_process(
                     [*build_command(limits, self._packages.folder, seccomp, group), *worker_program(worker_limits)],
                     stdin=subprocess.PIPE,

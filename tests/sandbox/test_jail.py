@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import signal
 from pathlib import Path
@@ -123,6 +124,17 @@ async def test_jail_that_cannot_be_started_is_unavailable_and_says_why(
         with pytest.raises(SandboxUnavailable, match="Too many open files"):
             async with pool.session("me"):
                 pass
+
+
+async def test_start_that_is_cancelled_at_any_moment_leaves_nothing_open(open_sandbox: OpenPool) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    for milliseconds in range(0, 60, 2):
+        async with open_sandbox() as pool:
+            with anyio.move_on_after(milliseconds / 1000):
+                async with pool.session("me", "x"):
+                    pass
+    gc.collect()  # complains of what was left to it
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 async def test_bubblewrap_of_the_wheel_serves_where_the_system_has_none(
