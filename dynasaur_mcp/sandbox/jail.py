@@ -105,12 +105,8 @@ class Jail:
             worker_limits["uid"] = _FIRST_UID + secrets.randbelow(1 << 24)
         try:
             # Shielded: cancelled half-way, asyncio leaves the pipes to the garbage collector.
-            with (
-                _seccomp_descriptor() as seccomp,
-                _scheduled_on(limits.cpus),
-                anyio.CancelScope(shield=True),
-            ):
-                return await anyio.open_process(
+            with _seccomp_descriptor() as seccomp, _scheduled_on(limits.cpus), anyio.CancelScope(shield=True):
+                process = await anyio.open_process(
                     [*build_command(limits, self._packages.folder, seccomp, group), *worker_program(worker_limits)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -120,6 +116,7 @@ class Jail:
                 )
         except OSError as error:
             raise SandboxUnavailable(f"bubblewrap could not be started: {error.strerror}.") from error
+        return process
 
     async def reap(self) -> int:
         """Jails die with the server that started them: only their groups are left."""
