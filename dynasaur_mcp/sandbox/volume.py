@@ -194,6 +194,7 @@ class PackageVolume:
             "Cmd": arguments,
             "User": "0:0",
             "Labels": labels_of(self._presence),
+            "NetworkDisabled": True,
             "HostConfig": {
                 "CapDrop": ["ALL"],
                 "SecurityOpt": ["no-new-privileges", f"seccomp={profile_text()}"],
