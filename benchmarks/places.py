@@ -168,7 +168,13 @@ def _open_container(program: str, runtime: str) -> Iterator[_Attachment]:
         runtime=runtime or None,
     )
     client.create_container(
-        IMAGE, ["-I", "-c", program], entrypoint=["python3"], name=name, stdin_open=True, host_config=host
+        IMAGE,
+        ["-I", "-c", program],
+        entrypoint=["python3"],
+        name=name,
+        stdin_open=True,
+        network_disabled=True,
+        host_config=host,
     )
     try:
         stream = client.attach_socket(name, {"stdin": 1, "stdout": 1, "stream": 1})

@@ -65,8 +65,8 @@ def describe_container(
         "AttachStdout": True,
         "AttachStderr": True,
         "OpenStdin": True,
-        # Not only the network `none`, which is one too: to join it takes an engine half of a start, and Docker 20.10 can
-        # hang for ever when a hundred leave it at once.
+        # The network `none` is one too: to join it takes half of a start, and Docker 20.10 can hang for ever when a
+        # hundred leave it at once.
         "NetworkDisabled": True,
         # stdin closes with the attached connection: a server that vanishes ends its workers.
         "StdinOnce": True,
