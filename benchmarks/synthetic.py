@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dynasaur_mcp.library.audit import Deed
 from dynasaur_mcp.library.change import Keeping
 from dynasaur_mcp.library.folder import open_folder
 from dynasaur_mcp.library.ledger import Ledger
@@ -207,4 +208,4 @@ def fill_library(folder: Path, count: int) -> None:
                     path.write_text(action.source)
                     status = path.stat()
                     change.note_file(path.name, (status.st_mtime_ns, status.st_size))
-                    change.add_version(action, Keeping("bench", Status.ACTIVE, Tests(1), schemas))
+                    change.add_version(action, Keeping("bench", Status.ACTIVE, Tests(1), schemas), Deed.DEFINE)
