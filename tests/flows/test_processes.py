@@ -137,10 +137,7 @@ def test_hundred_sessions_of_a_killed_server_are_gone_soon_or_at_the_next_start(
         while containers_of_server(library) and time.monotonic() < deadline:
             pass
     with open_raw(env) as server:
-        # An engine that is busy with the end of a hundred may not answer in time.
-        deadline = time.monotonic() + 60
-        while (answer := server.call("run_python", 1, code="1"))["result"].get("isError"):
-            assert time.monotonic() < deadline, answer
+        server.call("run_python", 1, code="1")
         assert len(containers_of_server(library)) <= (2 if sandbox == "docker" else 0)
 
 
