@@ -65,8 +65,8 @@ def describe_container(
         "AttachStdout": True,
         "AttachStderr": True,
         "OpenStdin": True,
-        # The network `none` is one too: to join it takes half of a start. Docker 20.10 was once seen to hang, waiting for
-        # a lock of its networks, when a hundred containers ended at once.
+        # The network `none` is one too: to join it takes half of a start. Docker 20.10 was once seen to hang, waiting
+        # for a lock of its networks, when a hundred containers ended at once.
         "NetworkDisabled": True,
         # stdin closes with the attached connection: a server that vanishes ends its workers.
         "StdinOnce": True,
