@@ -5,7 +5,7 @@ import sys
 import anyio
 from mcp.server.lowlevel.server import Server
 from mcp.server.stdio import stdio_server
-from mcp_types import CallToolResult, ListToolsResult, TextContent, Tool
+from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, TextContent, Tool
 
 ECHO = Tool(
     name="echo",
@@ -14,12 +14,12 @@ ECHO = Tool(
 )
 
 
-async def list_tools(_context, _params) -> ListToolsResult:
+async def list_tools(_context: object, _params: object) -> ListToolsResult:
     return ListToolsResult(tools=[ECHO])
 
 
-async def call_tool(_context, params) -> CallToolResult:
-    return CallToolResult(content=[TextContent(type="text", text=params.arguments["text"])])
+async def call_tool(_context: object, params: CallToolRequestParams) -> CallToolResult:
+    return CallToolResult(content=[TextContent(type="text", text=(params.arguments or {})["text"])])
 
 
 async def serve_http(server: Server) -> None:

@@ -13,6 +13,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import docker
 from peer import BARE, OURS, Peer
@@ -91,7 +92,7 @@ def main() -> None:
         }
         for place in places:
             bare = stack.enter_context(place.open_bare())
-            turns[f"{place.name}: bare fork"] = lambda bare=bare: ask(bare)
+            turns[f"{place.name}: bare fork"] = partial(ask, bare)
         ours = {place: stack.enter_context(open_ours(place, not given.no_pandas)) for place in places}
         # By what is called, then by place: no server is called twice in a row, so none still clears up after a call.
         for name in ours[places[0]]:

@@ -29,7 +29,7 @@ import tempfile
 import time
 import types
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +86,7 @@ class Clock:
     """Time spent in parts of an import; parts run at once, so that they add up to more than it took."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def wrap(self, owner: Any, name: str, part: str) -> None:
         inner: Callable[..., Any] = getattr(owner, name)
@@ -253,7 +253,9 @@ def show(results: list[Result], clock: Clock) -> None:
     table.add_section()
     table.add_row(*row_of(total, (still[0], still[1])))
     console.print(table)
-    parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in clock.seconds.most_common())
+    parts = ", ".join(
+        f"{part} {seconds:.1f} s" for part, seconds in sorted(clock.seconds.items(), key=lambda item: -item[1])
+    )
     tried = len(total.tried)
     console.print(
         f"1,000 functions take {1000 * total.seconds / max(tried, 1):.0f} s at this rate. Spent in: {parts}.\n"

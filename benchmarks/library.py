@@ -18,14 +18,14 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy
 from peer import OURS, Peer
 from synthetic import KINDS, OWNERS, THINGS, fill_library
-from timing import check, percentile_95, take_turns
+from timing import Turn, check, percentile_95, take_turns
 
 from dynasaur_mcp.library.database import LEDGER_FILE
 from dynasaur_mcp.library.documents import INDEX_FILE
@@ -143,7 +143,7 @@ def time_vectors(folders: dict[int, Path]) -> Times:
     def compare(vectors: Vectors) -> None:
         vectors.find_nearest(embedder.embed([next(queries)]), CANDIDATES, [()])
 
-    turns: dict[int, Callable[[], None]] = {}
+    turns: dict[int, Turn] = {}
     for size, folder in folders.items():
         vectors = Vectors()
         with contextlib.closing(sqlite3.connect(folder / INDEX_FILE)) as index:
@@ -153,7 +153,7 @@ def time_vectors(folders: dict[int, Path]) -> Times:
     return take_sized_turns(turns, SEARCHES)
 
 
-def take_sized_turns(turns: dict[int, Callable[[], None]], rounds: int) -> Times:
+def take_sized_turns(turns: Mapping[int, Turn], rounds: int) -> Times:
     times = take_turns({str(size): turn for size, turn in turns.items()}, rounds, warm_up=3)
     return {int(size): seconds for size, seconds in times.items()}
 

@@ -20,10 +20,12 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 from mcp.server.lowlevel.server import Server
 from mcp.server.stdio import stdio_server
+from mcp_types import PaginatedRequestParams
 from peer import OURS, Peer
 from synthetic import fill_library
 from timing import Row, check, median, print_rows, take_turns
@@ -37,7 +39,8 @@ Page = tuple[bytes, bytes]
 
 def list_all(peer: Peer) -> list[Page]:
     """All pages, each asked for as the one before says."""
-    pages, cursor = [], None
+    pages: list[Page] = []
+    cursor = None
     while True:
         request = {"jsonrpc": "2.0", "id": len(pages), "method": "tools/list", "params": {}}
         if cursor:
@@ -60,12 +63,14 @@ def serve_raw(pages: list[Page]) -> None:
 
 
 async def serve_bare(pages: list[Page]) -> None:
+    answers: dict[str | None, dict[str, Any]]
     answers = {json.loads(line)["params"].get("cursor"): json.loads(answer)["result"] for line, answer in pages}
 
-    async def list_tools(_context, params):
-        return answers[params.cursor if params else None]
+    async def list_tools(_context: object, params: PaginatedRequestParams) -> dict[str, Any]:
+        return answers[params.cursor]
 
-    server = Server("bare", on_list_tools=list_tools)
+    server = Server("bare")
+    server.add_request_handler("tools/list", PaginatedRequestParams, list_tools)
     async with stdio_server() as (reading, writing):
         await server.run(reading, writing, server.create_initialization_options())
 

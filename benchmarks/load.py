@@ -218,7 +218,8 @@ def look(served: Served, sandbox: str) -> dict[str, float]:
         workers = len(process.children())
 
     def gauge(name: str) -> float:
-        return float(re.search(rf"^dynasaur_{name} (\S+)$", told, re.MULTILINE)[1])
+        (value,) = re.findall(rf"^dynasaur_{name} (\S+)$", told, re.MULTILINE)
+        return float(value)
 
     held = [process.num_fds(), gauge("tasks"), process.num_threads(), gauge("http_requests_open"), gauge("sessions")]
     return dict(zip(LEFT, [*held, workers, process.memory_info().rss / (1 << 20)], strict=True))

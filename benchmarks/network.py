@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from peer import OURS, Peer
@@ -52,7 +53,7 @@ class Answer(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def open_origin():
+def open_origin() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -6,10 +6,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, AnyStr
 
 BARE = [sys.executable, str(Path(__file__).with_name("bare.py"))]
 OURS = [sys.executable, "-m", "dynasaur_mcp", "serve"]
+
+
+def pipes_of(process: subprocess.Popen[AnyStr]) -> tuple[IO[AnyStr], IO[AnyStr]]:
+    """Its standard input and output."""
+    assert process.stdin
+    assert process.stdout
+    return process.stdin, process.stdout
 
 
 class Peer:
@@ -19,7 +26,8 @@ class Peer:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log or subprocess.DEVNULL, bufsize=0
         )
-        self._lines = open(self._process.stdout.fileno(), "rb", closefd=False)  # noqa: SIM115
+        self._in, self._out = pipes_of(self._process)
+        self._lines = open(self._out.fileno(), "rb", closefd=False)  # noqa: SIM115
         self._id = 0
 
     def __enter__(self) -> "Peer":
@@ -29,10 +37,10 @@ class Peer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()
+        self._in.close()
         self._process.wait(timeout=30)
         self._lines.close()
-        self._process.stdout.close()
+        self._out.close()
 
     def request(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """The result, of the only request under way."""
@@ -57,7 +65,7 @@ class Peer:
 
     def exchange(self, line: bytes) -> bytes:
         """A line for a line, neither made nor read here. What the server tells by itself is skipped."""
-        self._process.stdin.write(line)
+        self._in.write(line)
         while b'"method":' in (answer := self._lines.readline())[:40]:
             pass
         return answer
@@ -82,4 +90,4 @@ class Peer:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _send(self, message: dict[str, Any]) -> None:
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._in.write(json.dumps(message).encode() + b"\n")

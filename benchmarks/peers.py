@@ -27,7 +27,7 @@ from typing import Protocol
 
 import anyio
 import uv
-from peer import OURS, Peer
+from peer import OURS, Peer, pipes_of
 from places import Place, add_place_options, read_places
 from timing import check, median, take_turns
 
@@ -90,6 +90,7 @@ class Rival:
             env={**os.environ, "DYNASAUR_PEERS_IMAGE": IMAGE},
             text=True,
         )
+        self._in, self._out = pipes_of(self._process)
 
     def open(self) -> float:
         return self._ask(op="open", code=PRINT)
@@ -101,17 +102,17 @@ class Rival:
         return self._ask(op="close")
 
     def leave(self) -> None:
-        self._process.stdin.close()
+        self._in.close()
         self._process.wait()
-        self._process.stdout.close()
+        self._out.close()
 
     def _ask(self, **request: str) -> float:
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline() or '{"error": "its process ended"}')
+        self._in.write(json.dumps(request) + "\n")
+        self._in.flush()
+        answer = json.loads(self._out.readline() or '{"error": "its process ended"}')
         if answer["error"] or (request["op"] != "close" and answer["text"].strip() != "3"):
             raise RuntimeError(answer["error"] or f"a wrong answer, {answer['text']!r}")
-        return answer["seconds"]
+        return float(answer["seconds"])
 
 
 class Ours:

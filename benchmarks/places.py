@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pydantic
+from peer import pipes_of
 
 from dynasaur_mcp.sandbox.bubblewrap import find_bwrap
 from dynasaur_mcp.sandbox.engine import connect
@@ -92,7 +93,7 @@ class _Pipes:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.id = str(process.pid)
-        self._in, self._out = process.stdin, process.stdout
+        self._in, self._out = pipes_of(process)
 
     def fileno(self) -> int:
         return self._out.fileno()
@@ -122,7 +123,7 @@ class _Attachment:
         self._received = b""
 
     def fileno(self) -> int:
-        return self._socket.fileno()
+        return int(self._socket.fileno())
 
     def send(self, request: bytes) -> None:
         self._socket.sendall(len(request).to_bytes(4, "big") + request)
@@ -208,12 +209,13 @@ def _open_jail(program: str) -> Iterator[_Pipes]:
         )
     finally:
         os.sched_setaffinity(0, before)
+    writing, reading = pipes_of(process)
     try:
         yield _Pipes(process)
     finally:
-        process.stdin.close()
+        writing.close()
         process.wait(timeout=10)
-        process.stdout.close()
+        reading.close()
 
 
 def memory_of(place: Place, worker: str) -> int | None:

@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 IMAGE = os.environ.get("DYNASAUR_PEERS_IMAGE", "")
 Run = Callable[[str], str]
@@ -31,7 +32,7 @@ def open_llm_sandbox() -> Iterator[Run]:
     with SandboxSession(
         lang="python", image=IMAGE, skip_environment_setup=True, runtime_configs={"network_mode": "host"}
     ) as session:
-        yield lambda code: session.run(code).stdout
+        yield lambda code: str(session.run(code).stdout)
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def open_autogen() -> Iterator[Run]:
 
         def run(code: str) -> str:
             executing = executor.execute_code_blocks([CodeBlock(code, "python")], CancellationToken())
-            return loop.run_until_complete(executing).output
+            return str(loop.run_until_complete(executing).output)
 
         yield run
         loop.run_until_complete(executor.stop())
@@ -116,7 +117,7 @@ def open_monty() -> Iterator[Run]:
         def run(code: str) -> str:
             printed = CollectString()
             session.feed_run(code, print_callback=printed)
-            return printed.output
+            return str(printed.output)
 
         yield run
 
@@ -135,12 +136,13 @@ def run_on_host_network() -> None:
     """The docker SDK refuses ports on the host's network, and this peer cannot be told to publish none."""
     from docker.models.containers import ContainerCollection
 
-    run: Callable[..., object] = ContainerCollection.run
+    owner: Any = ContainerCollection
+    run = owner.run
 
     def run_without_ports(self: object, image: str, **options: object) -> object:
         return run(self, image, **{**options, "ports": None, "network_mode": "host"})
 
-    ContainerCollection.run = run_without_ports
+    owner.run = run_without_ports
 
 
 def gateway(port: int) -> list[str]:
@@ -167,7 +169,7 @@ def await_gateway(port: int, token: str) -> None:
 def find_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+        return int(free.getsockname()[1])
 
 
 def main() -> None:

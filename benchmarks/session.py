@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from call import ADD, TOTAL
 from peer import OURS, Peer
@@ -70,22 +71,20 @@ def measure_first_calls(places: list[Place], rounds: int) -> list[Row]:
         turns: dict[str, Turn] = {}
         for place in places:
             warm, cold = (stack.enter_context(open_ours(place, workers)) for workers in (1, 0))
-            turns[f"{place.name}: {READY}"] = lambda place=place: time_ready(place)
-            turns[f"{place.name}: {WARM}"] = lambda peer=warm: time_first(
-                peer, "run_python", SETTLE_SECONDS, code="1+1"
-            )
-            turns[f"{place.name}: {COLD}"] = lambda peer=cold: time_first(peer, "run_python", 0, code="1+1")
-            turns[f"{place.name}: {ACTION}"] = lambda peer=warm: time_first(peer, "add", SETTLE_SECONDS, a=1, b=2)
+            turns[f"{place.name}: {READY}"] = partial(time_ready, place)
+            turns[f"{place.name}: {WARM}"] = partial(time_first, warm, "run_python", SETTLE_SECONDS, code="1+1")
+            turns[f"{place.name}: {COLD}"] = partial(time_first, cold, "run_python", 0, code="1+1")
+            turns[f"{place.name}: {ACTION}"] = partial(time_first, warm, "add", SETTLE_SECONDS, a=1, b=2)
         times = take_turns(turns, rounds, warm_up=1)
     rows = []
     for name, seconds in times.items():
-        place, _, what = name.partition(": ")
-        aim = {WARM: "50 ms", COLD: "1.3" if place != "jail" else ""}.get(what, "")
+        where, _, what = name.partition(": ")
+        aim = {WARM: "50 ms", COLD: "1.3" if where != "jail" else ""}.get(what, "")
         rows.append(
             Row(
                 name,
                 seconds,
-                median(times[f"{place}: {READY}"]) if what != READY else 0,
+                median(times[f"{where}: {READY}"]) if what != READY else 0,
                 READY if what != READY else "",
                 aim,
             )
@@ -101,7 +100,7 @@ def measure_steps(places: list[Place], steps: int) -> list[Row]:
             peer.call("define_action", source=TOTAL)
             for session, (state, code) in zip("abcd", STATES.items(), strict=True):
                 peer.call("run_python", session=session, code=code)
-                turns[f"{place.name}: a step, {state}"] = lambda peer=peer, session=session: step(peer, session)
+                turns[f"{place.name}: a step, {state}"] = partial(step, peer, session)
         times = take_turns(turns, steps, warm_up=5)
     rows = []
     for name, seconds in times.items():

@@ -102,8 +102,8 @@ def main() -> None:
         listed: dict[str, int] = {}
         for _ in range(given.rounds):
             for name, command in servers.items():
-                seconds, listed[name] = time_start(command)
-                times[name].append(seconds)
+                took, listed[name] = time_start(command)
+                times[name].append(took)
     bare = median(times["bare low-level server, 1 tool"])
     print(f"{'process start to first tools/list':<36} {'tools':>5} {'p50 ms':>8} {'p95 ms':>8} {'ratio':>6}")
     for name, seconds in times.items():

@@ -130,8 +130,8 @@ def main() -> None:
     options.add_argument("--sandbox", choices=["docker", "jail"], default="jail")
     given = options.parse_args()
 
-    times = f"{'p50 ms':>8} {'p95 ms':>8}"
-    print(f"{'over':<16} {'in flight':>9} {'echo/s':>8} {times} {'action/s':>9} {times}")
+    head = f"{'p50 ms':>8} {'p95 ms':>8}"
+    print(f"{'over':<16} {'in flight':>9} {'echo/s':>8} {head} {'action/s':>9} {head}")
     for transport in ["stdio", *(f"HTTP {era}" for era in ERAS)]:
         with tempfile.TemporaryDirectory() as folder:
             ours = [*OURS, "--sandbox", given.sandbox, "--library", folder]

@@ -30,6 +30,7 @@ def start_http(
     process = subprocess.Popen(
         command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
+    assert process.stderr
     told = b""
     while not (found := re.search(rb"http://127\.0\.0\.1:(\d+)", told)):
         line = process.stderr.readline()
@@ -66,8 +67,8 @@ class Answer:
         """The response of JSON-RPC, also where it came as the last event of a stream."""
         if self.headers.get("content-type", "").startswith("text/event-stream"):
             events = [line[6:] for line in self.body.splitlines() if line.startswith(b"data: {")]
-            return json.loads(events[-1]) if events else {}
-        return json.loads(self.body)
+            return dict(json.loads(events[-1])) if events else {}
+        return dict(json.loads(self.body))
 
 
 class Caller:
