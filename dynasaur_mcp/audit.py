@@ -5,22 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from dynasaur_mcp.app import open_store
 from dynasaur_mcp.library.audit import Deed, Record
+from dynasaur_mcp.options import AsJson, Library
 from dynasaur_mcp.server.text import clean_line
 from dynasaur_mcp.settings import read_settings
-from dynasaur_mcp.tables import AsJson, show_json, show_table
+from dynasaur_mcp.tables import show_json, show_table
 
 CHARACTERS = 200
 """Shown of what a client, or the issuer of its token, chose to say of itself."""
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
-Library = Annotated[Path | None, typer.Option("--library", metavar="PATH", help="Folder of the action library.")]
 Since = Annotated[
     str | None, typer.Option("--since", metavar="WHEN", help="Not before: 30m, 12h, 7d, or a date or time in UTC.")
 ]

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import anyio
 import typer
@@ -20,15 +20,13 @@ from dynasaur_mcp.add import Added, describe
 from dynasaur_mcp.app import open_app, open_store
 from dynasaur_mcp.export import export_actions
 from dynasaur_mcp.library.origin import find_origin
+from dynasaur_mcp.options import Library, Sandbox
 from dynasaur_mcp.publish import import_functions
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.tables import show_table
 from dynasaur_mcp.types import LOCAL
 
 STYLES = {"kept": "green", "there already": "green", "skipped": "yellow", "not kept": "red"}
-
-Library = Annotated[Path | None, typer.Option("--library", metavar="PATH", help="Folder of the action library.")]
-Sandbox = Annotated[Literal["auto", "docker", "jail"] | None, typer.Option("--sandbox", help="Where code runs.")]
 
 
 def import_(

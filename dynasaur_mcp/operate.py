@@ -16,9 +16,10 @@ import anyio.to_thread
 import typer
 
 from dynasaur_mcp.control import ControlError, Running, find_running, read_answers
+from dynasaur_mcp.options import AsJson
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.sweep import find_leftovers
-from dynasaur_mcp.tables import AsJson, show_json, show_table
+from dynasaur_mcp.tables import show_json, show_table
 from dynasaur_mcp.types import LOCAL
 
 PIECE_BYTES = 4 << 20

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,11 +12,10 @@ from dynasaur_mcp.app import open_store
 from dynasaur_mcp.errors import ActionError, ActionNotFound
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.tally import Tally, find_stale, tally_actions
+from dynasaur_mcp.options import AsJson, Library
 from dynasaur_mcp.settings import read_settings
-from dynasaur_mcp.tables import AsJson, show_json, show_table
+from dynasaur_mcp.tables import show_json, show_table
 from dynasaur_mcp.types import LOCAL, Entry
-
-Library = Annotated[Path | None, typer.Option("--library", metavar="PATH", help="Folder of the action library.")]
 
 
 def stats(

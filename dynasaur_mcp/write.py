@@ -1,4 +1,4 @@
-"""Commands for people who write actions by hand: `actions new`, `edit`, `test`, `watch`."""
+"""Commands for people who write actions by hand: `actions new`, `add`, `edit`, `test`, `watch`."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import anyio
 import anyio.to_thread
 import typer
 
-from dynasaur_mcp.add import Added, add_actions, describe, explain
+from dynasaur_mcp.add import Added, add_actions, describe, explain, find_starter
 from dynasaur_mcp.app import App, open_app, open_store
 from dynasaur_mcp.check import check_action, check_kept
 from dynasaur_mcp.errors import ActionBroken, ActionError, ActionInvalid, LibraryError
 from dynasaur_mcp.library.folder import write_file
 from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.library.store import Store
+from dynasaur_mcp.options import AsJson, Library, Name, Sandbox, complete_actions
 from dynasaur_mcp.settings import Settings, read_settings
-from dynasaur_mcp.tables import AsJson, show_json, show_row, show_table
+from dynasaur_mcp.tables import show_json, show_row, show_table
 from dynasaur_mcp.types import LOCAL, NAME_PATTERN, Entry, Status
 
 LOOK_SECONDS = 0.3
@@ -51,17 +52,6 @@ def {name}(text: str, most: int = 3) -> list[str]:
 def test_empty_text() -> None:
     assert {name}("") == []
 '''
-
-
-def complete_actions(incomplete: str) -> list[str]:
-    """For a shell: the names that begin so."""
-    with open_store(read_settings()) as store:
-        return [entry.name for entry in store.entries() if entry.name.startswith(incomplete)]
-
-
-Library = Annotated[Path | None, typer.Option("--library", metavar="PATH", help="Folder of the action library.")]
-Sandbox = Annotated[Literal["auto", "docker", "jail"] | None, typer.Option("--sandbox", help="Where code runs.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_actions)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +81,29 @@ def new(
         raise LibraryError(f"{file} cannot be written: {error.strerror}.") from None
     typer.echo(str(file))
     typer.echo(f"`actions watch {file}` tests it on each save, `actions add {file}` keeps it.", err=True)
+
+
+def add(
+    files: Annotated[list[str], typer.Argument(metavar="starter|FILE…", help="The starter actions, or files.")],
+    library: Library = None,
+    sandbox: Sandbox = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Make new versions of actions that exist.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also of those that do not do what they did.")] = False,
+) -> int:
+    """Bring actions into the library: each is checked and tested in a sandbox first."""
+    paths = [path for file in files for path in (find_starter() if file == "starter" else [Path(file)])]
+    author = "starter" if files == ["starter"] else LOCAL
+
+    async def bring() -> list[Added]:
+        async with open_app(read_settings(library=library, sandbox=sandbox)) as app:
+            added = []
+            async for one in add_actions(paths, app, author=author, replace=replace, anyway=anyway):
+                show_row(one.file, one.how, one.note, failed=one.failed, room=max(len(path.name) for path in paths))
+                added.append(one)
+            return added
+
+    added = anyio.run(bring)
+    return 1 if any(one.failed for one in added) else 0
 
 
 def edit(

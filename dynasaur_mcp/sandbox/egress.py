@@ -11,6 +11,8 @@ plugins from the command line and its folder in the user's home are left out. Wh
   `Connection: close`.
 - It reads from either side however slow the other is. Here, not before what was read is written.
 - Names are resolved once, here; the very address that was judged is connected to, whatever the name resolves to later.
+
+All in one file: its classes only bend those of proxy.py, and none can be understood without what the others changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Outcomes, definitions, matches, runs and errors as `CallToolResult`.
+"""Outcomes, definitions, runs and errors as `CallToolResult`; what a search found is in `matches`.
 
 Three rules, from what clients do with results. Many forward only `structuredContent` where there is some, so the text
 carries everything too; errors are text only, since a strict client would hold them against the output schema; and
@@ -8,7 +8,6 @@ the structured content wins and the text says how to see the images; one that no
 
 from __future__ import annotations
 
-import itertools
 import json
 import mimetypes
 import time
@@ -34,17 +33,13 @@ from dynasaur_mcp.server.text import (
     shorten,
     shorten_to_tail,
 )
-from dynasaur_mcp.types import JSON, Ending, Entry, Found, Image, Match, Outcome, Status
+from dynasaur_mcp.types import JSON, Ending, Entry, Image, Outcome, Status
 
 if TYPE_CHECKING:
     from dynasaur_mcp.define import Definition
     from dynasaur_mcp.runs import Run
 
 MAX_FILES = 20
-WRITE_IT = "Write it: try it with run_python, keep it with define_action."
-SIGNATURE_CHARACTERS = 400
-NEAREST = 3
-"""Actions that are named where none fits."""
 
 
 def result_of_text(text: str) -> CallToolResult:
@@ -249,57 +244,6 @@ def describe_standing(entry: Entry, *, listed: bool) -> str:
     if entry.tests.total:
         return "a draft until a person approves it: callable, not a tool"
     return "a draft: callable, not a tool. A >>> example in its docstring makes it one"
-
-
-def present_matches(found: Found, *, full: bool, limit: int) -> CallToolResult:
-    """Search results, best first, as many as fit in about `limit` characters; the nearest in short where none fits."""
-    if not found.fits:
-        return result_of_text(describe_nothing(found))
-    texts = [describe_match(match, full=full) for match in found.matches]
-    texts = [shorten(text, limit, "; manage_action show gives its source") for text in texts]
-    lengths = itertools.accumulate(map(len, texts))
-    shown = texts[:1] + [text for text, length in zip(texts[1:], [*lengths][1:], strict=True) if length <= limit]
-    head = (
-        f"{len(shown)} of {found.total:,} that fit, best first "
-        f"(searched {count(found.searched, 'action')} by {found.used})"
-    )
-    return result_of_text(join(head, *shown))
-
-
-def describe_nothing(found: Found) -> str:
-    if not found.searched:
-        return f"The library has no actions yet. {WRITE_IT}"
-    head = f"Nothing in the library does this ({count(found.searched, 'action')} searched by {found.used}). {WRITE_IT}"
-    nearest = [
-        f"- {clean_line(match.entry.action.signature, SIGNATURE_CHARACTERS)}: {match.entry.action.summary}"
-        for match in found.matches[:NEAREST]
-    ]
-    return join(head, section("The nearest, if one will do after all", "\n".join(nearest)))
-
-
-def describe_match(match: Match, *, full: bool) -> str:
-    entry, action = match.entry, match.entry.action
-    record = f"v{entry.version}, {entry.tests}"
-    if entry.calls:
-        record += f", {entry.successes / entry.calls:.0%} of {count(entry.calls, 'call')} succeeded"
-    if entry.status is not Status.ACTIVE:
-        record += f", {entry.status.value}"
-    signature = action.signature if full else clean_line(action.signature, SIGNATURE_CHARACTERS)
-    lines = [signature, f"  [{record}] fits: {', '.join(match.why) or 'nearest'}"]
-    lines += [f"  {entry.warning}"] if entry.warning else []
-    lines += [f"  {line}" for line in (action.docstring.strip().splitlines() if full else [action.summary])]
-    calls = [example for example in action.examples if f"{entry.name}(" in example]
-    if calls and not full:
-        lines.append(f"  Example: {clean_line(calls[0], 200)}")
-    if full and action.requirements:
-        lines.append(f"  Needs: {', '.join(action.requirements)}")
-    if action.network:
-        lines.append(f"  Network: {', '.join(action.network)}")
-    if full and action.uses:
-        lines.append(f"  Uses: {', '.join(action.uses)}")
-    if full and entry.schemas is not None:
-        lines.append(f"  Arguments: {json.dumps(entry.input_schema, ensure_ascii=False)}")
-    return "\n".join(lines)
 
 
 def blocks(text: str, images: Sequence[Image]) -> list[ContentBlock]:

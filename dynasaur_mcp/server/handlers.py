@@ -47,6 +47,7 @@ from dynasaur_mcp.server.arguments import (
 )
 from dynasaur_mcp.server.caller import Callers
 from dynasaur_mcp.server.listing import Listing
+from dynasaur_mcp.server.matches import present_matches
 from dynasaur_mcp.server.progress import reporting_stages
 from dynasaur_mcp.server.running import Running
 from dynasaur_mcp.server.scopes import scope_of
@@ -139,7 +140,7 @@ class Handlers:
         search = partial(search_actions, given.query, index=self.index, store=self.store, limit=given.limit)
         found = await anyio.to_thread.run_sync(search)
         self.asked.found(self.callers.principal_of(ctx), given.query, [match.entry.name for match in found.matches])
-        return content.present_matches(found, full=given.detail == "full", limit=self.output_characters)
+        return present_matches(found, full=given.detail == "full", limit=self.output_characters)
 
     async def _define(self, ctx: Context, given: DefineAction) -> CallToolResult | InputRequiredResult:
         began = anyio.current_time()
