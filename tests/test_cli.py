@@ -8,15 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dynasaur_mcp import __version__
-from dynasaur_mcp.add import find_starter
-from dynasaur_mcp.sandbox.cgroup import find_place
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -220,59 +217,6 @@ def test_only_the_version_that_was_read_is_approved(jailed: Run, tmp_path: Path)
     assert approved.stdout.splitlines() == ["twice v1 is active.", "add v3 is active."]
 
 
-def test_changed_file_is_a_new_version_only_when_asked(jailed: Run, tmp_path: Path) -> None:
-    assert jailed("actions", "add", *write(tmp_path, add=ADD)).returncode == 0
-    (file,) = write(tmp_path, add=ADD.replace("a + b", "b + a"))
-    refused = jailed("actions", "add", file)
-    assert refused.returncode == 1
-    assert "--replace" in refused.stdout
-    replaced = jailed("actions", "add", "--replace", file)
-    assert "add.py\tkept\tv2, 1/1 tests, active\n" in replaced.stdout, replaced.stderr
-
-
-def test_bad_file_is_named_and_stops_no_other(jailed: Run, tmp_path: Path) -> None:
-    wrong = ADD.replace("        3\n", "        4\n").replace("add", "wrong")
-    files = write(tmp_path, broken="def broken(:\n", untyped="def untyped(a):\n    return a\n", wrong=wrong, add=ADD)
-    added = jailed("actions", "add", *files, str(tmp_path / "missing.py"))
-    assert added.returncode == 1
-    for name in ("broken.py", "untyped.py", "wrong.py", "missing.py"):
-        assert re.search(rf"^{name}\tnot kept\t", added.stdout, re.MULTILINE), added.stdout
-    assert "add.py\tkept\t" in added.stdout
-
-
-def test_all_problems_of_a_file_are_named_at_once(dynasaur: Run, tmp_path: Path) -> None:
-    added = dynasaur("actions", "add", *write(tmp_path, three="def three(a, *b):\n    print(a)\n"))
-    assert added.returncode == 1
-    assert [added.stdout.count(words) for words in ("line 1: ", "'a'", "*b", "-> str", "docstring")] == [4, 1, 1, 1, 2]
-
-
-def test_files_added_twice_at_once_are_there_for_both(jailed: Run, tmp_path: Path) -> None:
-    files = write(tmp_path, twice=TWICE, add=ADD)
-    with ThreadPoolExecutor() as threads:
-        both = list(threads.map(lambda _: jailed("actions", "add", *files), range(2)))
-    assert [ran.returncode for ran in both] == [0, 0], [ran.stdout for ran in both]
-
-
-def test_nothing_is_added_without_a_sandbox_and_one_line_says_why(dynasaur: Run, tmp_path: Path) -> None:
-    nowhere = f"unix://{tmp_path}/no.sock"
-    assert_one_line(dynasaur("actions", "add", "starter", "--sandbox", "docker", DOCKER_HOST=nowhere), 1, "No Docker")
-
-
-def test_action_of_the_readme_can_be_added(jailed: Run, tmp_path: Path) -> None:
-    source = re.search(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    assert source
-    added = jailed("actions", "add", *write(tmp_path, count_words=source[1]))
-    assert "count_words.py\tkept\tv1, 2/2 tests, active\n" in added.stdout, added.stdout + added.stderr
-
-
-def test_starter_actions_are_added_whole(jailed: Run) -> None:
-    added = jailed("actions", "add", "starter")
-    assert added.returncode == 0, added.stdout + added.stderr
-    assert len(find_starter()) >= 12
-    listed = jailed("actions", "list").stdout
-    assert [path.stem for path in find_starter() if f"{path.stem}\tv1\tactive\t" not in listed] == []
-
-
 def test_failing_test_of_a_file_changed_by_hand_is_shown(jailed: Run, tmp_path: Path) -> None:
     assert jailed("actions", "add", *write(tmp_path, add=ADD)).returncode == 0
     write(tmp_path / "library", add=ADD.replace("a + b", "a - b"))
@@ -326,71 +270,6 @@ def test_what_lists_something_is_json_on_demand(dynasaur: Run, tmp_path: Path, c
         assert len(said) == len(found)
     else:
         assert all(said[key] == value or value.items() <= said[key].items() for key, value in found.items())
-
-
-def test_doctor_finds_a_working_jail_and_names_broken_files(jailed: Run, tmp_path: Path) -> None:
-    (tmp_path / "library").mkdir()
-    write(tmp_path / "library", broken="def broken(:\n")
-    ran = jailed("doctor")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert re.search(r"^ok +jail: a worker answered", ran.stdout, re.MULTILINE), ran.stdout
-    assert re.search(r"^ok +library: 0 actions in .*broken\.py: line 1", ran.stdout, re.MULTILINE), ran.stdout
-
-
-def test_doctor_says_who_holds_the_jails_memory(jailed: Run) -> None:
-    place = find_place()
-    said = (
-        rf"ok +cgroup: .* version {place.version}$" if place.folders else rf"missing +cgroup: .*{place.why_none}\n +→ "
-    )
-    assert re.search(f"^{said}", jailed("doctor").stdout, re.MULTILINE)
-
-
-def test_doctor_finds_a_working_engine(dynasaur: Run, require: Callable[[str], None]) -> None:
-    require("docker")
-    ran = dynasaur("doctor")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert re.search(r"^ok +docker: a worker answered", ran.stdout, re.MULTILINE), ran.stdout
-
-
-def test_doctor_says_what_to_do_without_any_sandbox(dynasaur: Run, tmp_path: Path) -> None:
-    ran = dynasaur("doctor", "--sandbox", "docker", DOCKER_HOST=f"unix://{tmp_path}/no.sock")
-    assert ran.returncode == 1
-    assert re.search(r"^problem +docker: .*\n +→ ", ran.stdout, re.MULTILINE), ran.stdout
-    assert "The server cannot work yet" in ran.stdout
-
-
-def test_doctor_does_not_call_a_problem_what_the_jail_makes_up_for(jailed: Run, tmp_path: Path) -> None:
-    ran = jailed("doctor", DYNASAUR_SANDBOX="auto", DOCKER_HOST=f"unix://{tmp_path}/no.sock")
-    assert ran.returncode == 0
-    assert re.search(r"^missing +docker: .*\n +→ ", ran.stdout, re.MULTILINE), ran.stdout
-    assert ran.stdout.endswith("The server can work.\n")
-
-
-def test_doctor_makes_a_call_through_a_server_and_reads_clients_files(jailed: Run, tmp_path: Path) -> None:
-    (tmp_path / ".cursor").mkdir()
-    (tmp_path / ".gemini").mkdir()
-    (tmp_path / ".codex").mkdir()
-    (tmp_path / ".codex" / "config.toml").write_text("broken =")
-    (tmp_path / ".cursor" / "mcp.json").write_text('{"mcpServers": {"dynasaur": {"command": "/gone/dynasaur-mcp"}}}')
-    own = {"HOME": str(tmp_path), "CODEX_HOME": "", "DYNASAUR_CACHE": str(tmp_path / "cache")}
-    ran = jailed("doctor", "--json", **own)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    found = {finding["what"]: finding for finding in json.loads(ran.stdout)}
-    assert found["server"]["ok"]
-    assert "a call over stdio took" in found["server"]["found"]
-    assert found["cursor"]["found"] == "Cursor starts '/gone/dynasaur-mcp', which is not there"
-    assert found["gemini"]["advice"] == "dynasaur-mcp setup gemini"
-    assert "config.toml is no TOML" in found["codex"]["found"]
-    assert "zed" not in found
-    assert not any(found[client]["needed"] for client in ("cursor", "gemini", "codex"))
-    jailed("setup", "gemini", **own)
-    assert re.search(r"^ok +gemini: Gemini CLI starts /", jailed("doctor", **own).stdout, re.MULTILINE)
-
-
-def test_doctor_names_the_image_that_workers_run_in(dynasaur: Run, require: Callable[[str], None]) -> None:
-    require("docker")
-    said = dynasaur("doctor", "--sandbox", "docker").stdout
-    assert re.search(r"^ok +image: dynasaur-mcp-worker:\S+, Python 3\.\d+, ", said, re.MULTILINE), said
 
 
 def test_gc_says_how_many_leftovers_it_removed(dynasaur: Run) -> None:

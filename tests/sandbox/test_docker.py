@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import os
 import re
-import socket
 import sys
-import tarfile
-import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,18 +19,13 @@ import pytest
 
 from dynasaur_mcp.errors import SandboxUnavailable, WorkerLost
 from dynasaur_mcp.sandbox.container import remove_container
-from dynasaur_mcp.sandbox.docker import HOME_LABEL, SERVER_LABEL, DockerSandbox, Engine, find_engine, find_targets
+from dynasaur_mcp.sandbox.docker import HOME_LABEL, SERVER_LABEL, DockerSandbox, Engine, find_engine
 from dynasaur_mcp.sandbox.engine import connect
-from dynasaur_mcp.sandbox.image import build_image, image_folder, image_tag, wheel_platform, worker_files
 from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.presence import Presence
-from dynasaur_mcp.sandbox.session import open_session
-from dynasaur_mcp.sandbox.sets import NOTE, STAGED
 from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.sandbox.wire import FrameReader
 from dynasaur_mcp.types import Limits, PackageRules
-
-from .conftest import make_wheel
 
 pytestmark = pytest.mark.anyio
 
@@ -290,233 +281,6 @@ async def test_leftovers_of_dead_servers_are_reaped_and_no_others(
             remove_container(engine.client, container)
 
 
-def list_volume(engine: Engine, sandbox: DockerSandbox) -> list[str]:
-    """Names of the sets there, also of those that are made."""
-    config = {
-        "Image": engine.image,
-        "Entrypoint": ["sh", "-c", "for tag in /packages/*; do ls -A $tag; done"],
-        "HostConfig": {"Mounts": [{"Type": "volume", "Source": sandbox.volume, "Target": "/packages"}]},
-    }
-    container = engine.client.create_container_from_config(config)["Id"]
-    try:
-        engine.client.start(container)
-        engine.client.wait(container)
-        return list(engine.client.logs(container).decode().split())
-    finally:
-        remove_container(engine.client, container)
-
-
-async def test_packages_appear_in_a_running_worker(engine: Engine, sandbox: DockerSandbox, wheels: Path) -> None:
-    worker = await sandbox.start()
-    folder = await sandbox.packages(("plain",))
-    assert folder.startswith("/packages/")
-    program = f"import sys; sys.path.insert(0, {folder!r}); import plain; print(plain.version, plain.__cached__)"
-    assert run_inside(engine, worker.id, "python3", "-c", program).split() == [
-        "2.0",
-        f"{folder}/__pycache__/plain.cpython-{engine.python_version.replace('.', '')}.pyc",
-    ]
-    assert "__pycache__" in run_inside(engine, worker.id, "ls", folder)
-    assert await sandbox.packages(("plain",)) == folder
-    assert await sandbox.packages(()) == ""
-
-
-async def test_packages_in_the_volume_are_not_copied_again_by_another_server(
-    engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
-) -> None:
-    worker = await sandbox.start()
-    folder = await sandbox.packages(("plain",))
-    before = run_inside(engine, worker.id, "stat", "-c", "%i", f"{folder}/{NOTE}")
-    again = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume)
-    assert await again.packages(("plain",)) == folder
-    await again.aclose()
-    assert run_inside(engine, worker.id, "stat", "-c", "%i", f"{folder}/{NOTE}") == before
-    assert list_volume(engine, sandbox) == [folder.rpartition("/")[2]]
-    assert not (tmp_path / "another" / "packages").exists()
-
-
-async def test_two_servers_bring_one_set_at_once(
-    engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
-) -> None:
-    other = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume)
-    async with anyio.create_task_group() as both:
-        both.start_soon(sandbox.packages, ("plain",))
-        both.start_soon(other.packages, ("plain",))
-    await other.aclose()
-    assert len(list_volume(engine, sandbox)) == 1
-
-
-async def test_full_volume_loses_what_no_worker_of_any_server_uses(
-    engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
-) -> None:
-    for name in ("used", "first", "second"):
-        make_wheel(wheels, name, "1.0", megabytes=1)
-    session = await open_session(sandbox, SMALL)
-    assert (await session.run("import used", {}, ("used",))).succeeded
-    small = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, most_bytes=5 << 19)
-    used, first = [(await small.packages((name,))).rpartition("/")[2] for name in ("used", "first")]
-    second = (await small.packages(("second",))).rpartition("/")[2]
-    assert sorted(list_volume(engine, sandbox)) == sorted([used, second])
-    assert (await small.sweep_packages())["sets"] == 0
-    # A session of the other server, which has seen the set that is gone, gets it again.
-    assert (await session.run("import first; first.version", {}, ("first",))).shown == "'1.0'"
-    assert first in list_volume(engine, sandbox)
-    await session.kill()
-    await small.aclose()
-
-
-async def test_set_that_a_runtime_with_locks_of_its_own_may_use_is_left(
-    engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
-) -> None:
-    await sandbox.packages(("plain",))
-    sweeper = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, most_bytes=0)
-    hidden = make_sandbox(engine, tmp_path, volume=sandbox.volume, runtime="runc")
-    worker = await hidden.start()
-    assert (await sweeper.sweep_packages())["sets"] == 0
-    await worker.kill()
-    assert (await sweeper.sweep_packages())["sets"] == 1
-    for opened in (sweeper, hidden):
-        await opened.aclose()
-
-
-async def test_packages_without_a_worker_image_say_to_build_it(
-    engine: Engine, sandbox: DockerSandbox, tmp_path: Path
-) -> None:
-    absent = make_sandbox(replace(engine, image="absent:1"), tmp_path / "another", volume=sandbox.volume)
-    with pytest.raises(SandboxUnavailable, match="image build"):
-        await absent.sweep_packages()
-    await absent.aclose()
-
-
-async def test_set_removed_under_a_server_is_brought_again(
-    engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
-) -> None:
-    await sandbox.packages(("plain",))
-    sweeper = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, most_bytes=0)
-    removed = await sweeper.sweep_packages()
-    await sweeper.aclose()
-    assert (removed["sets"], list_volume(engine, sandbox)) == (1, [])
-    session = await open_session(sandbox, SMALL)
-    assert (await session.run("import plain; plain.version", {}, ("plain",))).shown == "'2.0'"
-    await session.kill()
-
-
-async def test_sets_of_images_that_are_gone_are_swept_with_what_was_left_half_way(
-    engine: Engine, sandbox: DockerSandbox, wheels: Path
-) -> None:
-    folder = await sandbox.packages(("plain",))
-    tag, key = folder.split("/")[2:]
-    assert tag in find_targets(engine.client)
-    assert (await sandbox.sweep_packages({tag}))["sets"] == 0
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as members:
-        left = tarfile.TarInfo(f"{tag}/{STAGED}left")
-        left.type = tarfile.DIRTYPE
-        members.addfile(left)
-    maker = engine.client.create_container_from_config(
-        {
-            "Image": engine.image,
-            "HostConfig": {"Mounts": [{"Type": "volume", "Source": sandbox.volume, "Target": "/packages"}]},
-        }
-    )["Id"]
-    engine.client.put_archive(maker, "/packages", archive.getvalue())
-    remove_container(engine.client, maker)
-    assert sorted(list_volume(engine, sandbox)) == sorted([f"{STAGED}left", key])
-    assert (await sandbox.sweep_packages(set()))["sets"] == 1
-    assert list_volume(engine, sandbox) == []
-
-
-async def test_set_too_large_for_the_volume_is_refused_and_leaves_nothing(
-    engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
-) -> None:
-    # On this side it is not compiled, so it may be larger there.
-    make_wheel(wheels, "tight", "1.0")
-    small = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, most_bytes=6 * 4096)
-    with pytest.raises(SandboxUnavailable, match="packages-bytes"):
-        await small.packages(("tight",))
-    await small.aclose()
-    assert list_volume(engine, sandbox) == []
-
-
-async def test_cancelled_copy_leaves_no_container_and_is_made_at_the_next_request(
-    engine: Engine, sandbox: DockerSandbox, wheels: Path
-) -> None:
-    make_wheel(wheels, "large", "1.0", megabytes=100)
-    async with anyio.create_task_group() as group:
-        group.start_soon(sandbox.packages, ("large",))
-        with anyio.fail_after(60):
-            while not [c for c in list_containers(engine, sandbox) if STAGED in c["Command"]]:
-                await anyio.lowlevel.checkpoint()
-        group.cancel_scope.cancel()
-    with anyio.fail_after(60):
-        while list_containers(engine, sandbox):
-            await anyio.lowlevel.checkpoint()
-    folder = await sandbox.packages(("large",))
-    assert folder.rpartition("/")[2] in list_volume(engine, sandbox)
-
-
-async def test_no_engine_says_to_start_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DOCKER_TLS_VERIFY", raising=False)
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'none.sock'}")
-    with pytest.raises(SandboxUnavailable, match="start Docker"):
-        await find_engine()
-
-
-@pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:9"])
-async def test_address_that_is_of_no_use_is_one_sentence(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_HOST", address)
-    with pytest.raises(SandboxUnavailable, match="DOCKER_HOST"):
-        await find_engine()
-
-
-async def test_engine_that_accepts_and_keeps_silent_is_no_engine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'silent.sock'}")
-    with socket.socket(socket.AF_UNIX) as silent:
-        silent.bind(str(tmp_path / "silent.sock"))
-        silent.listen()
-        with anyio.fail_after(20), pytest.raises(SandboxUnavailable, match="start Docker"):
-            await find_engine()
-
-
-async def test_missing_image_says_to_build_it(engine: Engine) -> None:
-    with pytest.raises(SandboxUnavailable, match="run `dynasaur-mcp image build`"):
-        await find_engine("dynasaur-test-absent:1")
-
-
-async def test_image_that_is_no_workers_is_refused(engine: Engine, images: list[str]) -> None:
-    make_image_from_nothing(engine, "dynasaur-test-nothing:1", images)
-    with pytest.raises(SandboxUnavailable, match="is no worker image"):
-        await find_engine("dynasaur-test-nothing:1")
-
-
-def make_image_from_nothing(engine: Engine, name: str, images: list[str]) -> None:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("empty"))
-    repository, _, tag = name.partition(":")
-    engine.client.import_image_from_data(data.getvalue(), repository=repository, tag=tag)
-    images.append(name)
-
-
-async def test_engine_of_dockers_current_context_is_found(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    if not host.startswith("unix:"):
-        pytest.skip("a context for this engine would need its certificates")
-    meta = tmp_path / "contexts" / "meta" / hashlib.sha256(b"other").hexdigest()
-    meta.mkdir(parents=True)
-    endpoints = {"docker": {"Host": host, "SkipTLSVerify": False}}
-    (meta / "meta.json").write_text(json.dumps({"Name": "other", "Metadata": {}, "Endpoints": endpoints}))
-    (tmp_path / "config.json").write_text(json.dumps({"currentContext": "other"}))
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    monkeypatch.delenv("DOCKER_HOST", raising=False)
-    found = await find_engine()
-    found.client.close()
-    assert found.image == engine.image
-
-
 async def test_worker_without_its_image_says_to_build_it(engine: Engine, tmp_path: Path) -> None:
     absent = replace(engine, image="dynasaur-test-absent:1")
     closing = make_sandbox(absent, tmp_path)
@@ -531,56 +295,6 @@ async def test_runtime_the_engine_lacks_is_unavailable(engine: Engine, tmp_path:
         await closing.start()
     await closing.aclose()
     assert list_containers(engine, closing) == []
-
-
-async def test_base_without_python_is_refused_by_name(engine: Engine, images: list[str]) -> None:
-    make_image_from_nothing(engine, "dynasaur-test-bare:1", images)
-    with pytest.raises(SandboxUnavailable, match=r"'dynasaur-test-bare:1' has no working python3"):
-        await build_image("dynasaur-test-bare:1")
-
-
-async def test_base_that_cannot_be_pulled_tells_how_to_make_one(engine: Engine) -> None:
-    with pytest.raises(SandboxUnavailable, match=r"build_base\.sh"):
-        await build_image("127.0.0.1:9/absent:1")
-
-
-async def test_image_builds_on_a_base_and_says_what_it_does(engine: Engine) -> None:
-    lines: list[str] = []
-    before = engine.client.inspect_image(image_tag())["Id"]
-    try:
-        assert await build_image(engine.image, on_line=lines.append) == image_tag()
-    finally:
-        built = engine.client.inspect_image(image_tag())["Id"]
-        engine.client.tag(before, *image_tag().split(":"))
-        if built != before:
-            engine.client.remove_image(built)
-    assert f"Python {engine.python_version}" in lines[0]
-    assert any("Successfully built" in line for line in lines)
-
-
-def test_image_tag_names_version_and_contents() -> None:
-    assert re.fullmatch(r"dynasaur-mcp-worker:[\w.]+-[0-9a-f]{12}", image_tag())
-    assert "dynasaur_mcp/sandbox/wire.py" in worker_files()
-    assert worker_files()["dynasaur_mcp/__init__.py"] == b""
-
-
-def test_image_has_the_pydantic_of_the_project() -> None:
-    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
-    wanted = (image_folder() / "requirements.txt").read_text().split()
-    assert set(wanted) <= set(project["project"]["dependencies"])
-
-
-@pytest.mark.parametrize(
-    ("machine", "libc", "platform"),
-    [
-        ("x86_64", "glibc 2.36", "x86_64-manylinux_2_36"),
-        ("aarch64", "glibc 2.41", "aarch64-manylinux_2_40"),
-        ("arm64", "glibc 2.30", "aarch64-manylinux_2_28"),
-        ("x86_64", "", "x86_64-unknown-linux-musl"),
-    ],
-)
-def test_wheels_fit_the_images_libc(machine: str, libc: str, platform: str) -> None:
-    assert wheel_platform(machine, libc) == platform
 
 
 def test_only_a_closed_presence_is_dead(tmp_path: Path) -> None:

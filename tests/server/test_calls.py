@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import anyio
 import pytest
 from mcp.client import Client
 from mcp.client._memory import InMemoryTransport
@@ -119,45 +118,6 @@ async def test_action_that_raises_is_an_error_text(open_client: Callable[..., An
         assert "averaging 0" in text_of(result)
 
 
-async def test_definition_that_breaks_rules_keeps_nothing(open_client: Callable[..., Any]) -> None:
-    async with open_client() as client:
-        result = await client.call_tool("define_action", {"source": MEAN.replace("2.0", "7.0")})
-        assert result.is_error
-        assert "7.0" in text_of(result)
-        assert len((await client.list_tools()).tools) == len(META_TOOLS)
-
-
-async def test_definition_not_exposed_says_how_to_call_it(open_client: Callable[..., Any]) -> None:
-    async with open_client(expose="none") as client:
-        text = text_of(await client.call_tool("define_action", {"source": MEAN}))
-        assert "now a tool" not in text
-        assert "execute_action(name='mean', arguments={\"numbers\": …})" in text
-
-
-async def test_advice_is_told_with_the_definition_and_shown_with_the_action(open_client: Callable[..., Any]) -> None:
-    source = 'def read_sales(year: int) -> str:\n    """Read them."""\n    return open("sales.csv").read()\n'
-    advice = [
-        "line 3: 'sales.csv' could be a parameter.",
-        "line 1: no >>> example calls it: one shows how to, and is a test.",
-        "never used: 'year' (line 1).",
-    ]
-    async with open_client() as client:
-        told = text_of(await client.call_tool("define_action", {"source": source}))
-        listed = "\n".join(f"- {each}" for each in advice)
-        assert f"Advice (replaces='read_sales' takes a better version):\n{listed}" in told
-        shown = text_of(await client.call_tool("manage_action", {"name": "read_sales", "op": "show"}))
-        assert "\n".join(f"advice: {each}" for each in advice) in shown
-        good = MEAN.replace("mean", "average")
-        assert "Advice" not in text_of(await client.call_tool("define_action", {"source": good}))
-        assert "advice" not in text_of(await client.call_tool("manage_action", {"name": "average", "op": "show"}))
-
-
-async def test_definition_awaits_approval_where_that_is_asked_for(open_client: Callable[..., Any]) -> None:
-    async with open_client(require_approval=True) as client:
-        assert "until a person approves it" in text_of(await client.call_tool("define_action", {"source": MEAN}))
-        assert len((await client.list_tools()).tools) == len(META_TOOLS)
-
-
 @ERAS
 async def test_state_stays_from_run_to_run(open_client: Callable[..., Any], era: str) -> None:
     async with open_client(era) as client:
@@ -175,28 +135,6 @@ async def test_long_output_is_whole_in_its_resource(open_client: Callable[..., A
         (content,) = (await client.read_resource(uri)).contents
         assert isinstance(content, TextResourceContents)
         assert content.text.count("\n") >= 2000
-
-
-async def test_run_in_background_is_looked_at_and_cancelled(open_client: Callable[..., Any]) -> None:
-    async with open_client() as client:
-        started = await client.call_tool("run_python", {"code": "import time\ntime.sleep(60)", "background": True})
-        assert not started.is_error
-        run = text_of(started).split("'")[1]
-        going = await client.call_tool("check_run", {"run": run})
-        assert "Still running" in text_of(going)
-        ended = await client.call_tool("check_run", {"run": run, "cancel": True})
-        assert ended.is_error
-        assert "cancelled" in text_of(ended)
-
-
-async def test_client_that_gives_up_ends_the_run_and_the_session_goes_on(open_client: Callable[..., Any]) -> None:
-    async with open_client() as client:
-        await client.call_tool("run_python", {"code": "x = 1"})
-        with anyio.move_on_after(0.5):
-            await client.call_tool("run_python", {"code": "x = 2\nimport time\ntime.sleep(19)"})
-        with anyio.fail_after(15):
-            result = await client.call_tool("run_python", {"code": "x"})
-        assert text_of(result).startswith("Value:\n1")
 
 
 @pytest.mark.parametrize(
@@ -233,78 +171,6 @@ def write_twin(
     result: str = "5",
 ) -> dict[str, str]:
     return {"source": TWIN.format(name=name, text=text, returns=returns, body=body, result=result)}
-
-
-async def test_same_function_under_another_name_is_refused_and_a_like_one_shown(
-    open_client: Callable[..., Any],
-) -> None:
-    async with open_client() as client:
-        await client.call_tool("define_action", write_twin("add"))
-        refused = await client.call_tool("define_action", write_twin("sum_of_ints"))
-        assert refused.is_error
-        assert "'add' is the same code, names and comments aside. Use that" in text_of(refused)
-        double = write_twin("sum_of_doubles", body="2 * (first + second)", result="10")
-        similar = text_of(await client.call_tool("define_action", double))
-        assert "Similar actions" in similar
-        assert "-> int: Add two whole numbers. (described alike, but differs at add(first=2, second=3): 5" in similar
-        other = write_twin("describe", "Describe the weather of a city.", body="first * second", result="6")
-        assert "Similar actions" not in text_of(await client.call_tool("define_action", other))
-
-
-async def test_draft_defined_again_with_the_same_source_is_tested_again_and_no_new_version(
-    open_client: Callable[..., Any], store: FileStore
-) -> None:
-    async with open_client(require_approval=True) as client:
-        await client.call_tool("define_action", write_twin("add"))
-        again = text_of(await client.call_tool("define_action", write_twin("add")))
-        assert again.startswith("Unchanged 'add': v1, 1/1 tests, a draft until a person approves it")
-        assert len(store.history("add")) == 1
-
-
-async def test_action_that_cannot_be_imported_is_said_to_be_disabled_or_unknown(
-    open_client: Callable[..., Any],
-) -> None:
-    async with open_client() as client:
-        await client.call_tool("define_action", write_twin("add"))
-        top = {
-            "source": "from actions import add\n" + write_twin("top", body="add(first, second)")["source"],
-            "anyway": True,
-        }
-        assert not (await client.call_tool("define_action", top)).is_error
-        await client.call_tool("manage_action", {"name": "add", "op": "disable"})
-        why = "'add' is disabled. manage_action(name='add', op='enable') makes it callable again."
-        call = await client.call_tool("top", {"first": 1, "second": 2})
-        assert call.is_error
-        assert why in text_of(call)
-        assert why in text_of(await client.call_tool("run_python", {"code": "from actions import add"}))
-        assert "Did you mean 'top'" in text_of(await client.call_tool("run_python", {"code": "import actions.topp"}))
-
-
-async def test_actions_that_would_import_each_other_are_told_of_the_circle(open_client: Callable[..., Any]) -> None:
-    async with open_client() as client:
-        await client.call_tool("define_action", write_twin("add"))
-        top = {
-            "source": "from actions import add\n" + write_twin("top", body="add(first, second)")["source"],
-            "anyway": True,
-        }
-        await client.call_tool("define_action", top)
-        circle = {"source": "from actions import top\n" + write_twin("add")["source"], "replaces": "add"}
-        refused = await client.call_tool("define_action", circle)
-        assert refused.is_error
-        assert "'top' in turn uses 'add'" in text_of(refused)
-        called = await client.call_tool("top", {"first": 1, "second": 2})
-        assert called.structured_content == {"result": 3}
-
-
-async def test_new_version_that_returns_another_type_says_how_to_call_it(open_client: Callable[..., Any]) -> None:
-    async with open_client() as client:
-        await client.call_tool("define_action", write_twin("add"))
-        text = write_twin("add", returns="str", body="str(first + second)", result="'5'")
-        replaced = text_of(await client.call_tool("define_action", {**text, "replaces": "add", "anyway": True}))
-        assert "It returns another type now: until the tool list is read again, call it by execute_action." in replaced
-        same = write_twin("add", returns="str", body="f'{first + second}'", result="'5'")
-        replaced = text_of(await client.call_tool("define_action", {**same, "replaces": "add"}))
-        assert "another type" not in replaced
 
 
 async def test_errors_are_shown_head_and_tail_like_any_text(open_client: Callable[..., Any]) -> None:
@@ -375,28 +241,6 @@ def slow(seconds: float) -> str:
 '''
 
 
-@ERAS
-async def test_call_that_outlasts_the_wait_is_handed_over_and_looked_at_later(
-    open_client: Callable[..., Any], era: str
-) -> None:
-    async with open_client(era, wait_seconds=0.5) as client:
-        assert not (await client.call_tool("define_action", {"source": SLOW})).is_error
-        await client.list_tools(cache_mode="bypass")
-        by_tool = await client.call_tool("slow", {"seconds": 2})
-        assert by_tool.is_error  # a strict client takes no other answer without structured content
-        by_name = await client.call_tool("execute_action", {"name": "slow", "arguments": {"seconds": 1}})
-        assert not by_name.is_error
-        for handed_over in (by_tool, by_name):
-            text = text_of(handed_over)
-            assert "Still running" in text
-            run = text.split("'")[1]
-            ended = await client.call_tool("check_run", {"run": run, "wait_seconds": 20})
-            assert text_of(ended) == "Value:\ndone\n\nPrinted:\nbegun"
-            (content,) = (await client.read_resource(f"dynasaur://runs/{run}/output")).contents
-            assert isinstance(content, TextResourceContents)
-            assert content.text == "Value:\ndone\n\nPrinted:\nbegun"
-
-
 async def test_long_output_of_an_action_is_whole_in_its_resource(open_client: Callable[..., Any]) -> None:
     source = (
         'def many() -> list[int]:\n    """Many.\n\n    >>> many()[0]\n    0\n    """\n    return list(range(2000))\n'
@@ -408,106 +252,6 @@ async def test_long_output_of_an_action_is_whole_in_its_resource(open_client: Ca
         (content,) = (await client.read_resource(text.split("resource ")[1].split(" ")[0])).contents
         assert isinstance(content, TextResourceContents)
         assert "1999" in content.text
-
-
-@ERAS
-async def test_prints_come_as_progress_to_a_client_that_asked(open_client: Callable[..., Any], era: str) -> None:
-    code = "import time\nfor n in range(3):\n    print('line', n, flush=True)\n    time.sleep(0.2)"
-    async with open_client(era) as client:
-        await client.call_tool("define_action", {"source": SLOW})
-        heard: list[tuple[float, str | None]] = []
-
-        async def hear(progress: float, total: float | None, message: str | None) -> None:
-            assert total is None
-            heard.append((progress, message))
-
-        result = await client.call_tool("run_python", {"code": code}, progress_callback=hear)
-        assert "line 2" in text_of(result)
-        assert "".join(message or "" for _, message in heard) == "line 0\nline 1\nline 2\n"
-        assert [progress for progress, _ in heard] == sorted({progress for progress, _ in heard})
-        heard.clear()
-        await client.call_tool(
-            "execute_action", {"name": "slow", "arguments": {"seconds": 0.3}}, progress_callback=hear
-        )
-        assert [message for _, message in heard] == ["Importing 'slow'\n", "begun\n"]
-        assert heard[0][0] < heard[1][0]
-
-
-async def test_flood_of_prints_is_told_in_few_short_messages(open_client: Callable[..., Any]) -> None:
-    async with open_client() as client:
-        heard: list[str] = []
-
-        async def hear(_progress: float, _total: float | None, message: str | None) -> None:
-            heard.append(message or "")
-
-        code = "for n in range(20_000): print('line', n, flush=True)"
-        await client.call_tool("run_python", {"code": code}, progress_callback=hear)
-        assert len(heard) < 100
-        assert max(map(len, heard)) <= 1000
-
-
-CANCELLED: dict[str, dict[str, Any]] = {
-    "run_python": {"code": "print('began', flush=True)\nx = 2\nimport time\ntime.sleep(19)"},
-    "execute_action": {"name": "waits"},
-    "waits": {},
-}
-
-
-@ERAS
-@pytest.mark.parametrize("tool", CANCELLED)
-async def test_cancelled_request_stops_its_code_and_the_session_goes_on(
-    open_client: Callable[..., Any], era: str, tool: str
-) -> None:
-    source = (
-        'def waits() -> None:\n    """Wait."""\n    print("began", flush=True)\n    import time\n    time.sleep(19)\n'
-    )
-    async with open_client(era) as client:
-        await client.call_tool("define_action", {"source": source})
-        await client.call_tool("run_python", {"code": "x = 1"})
-        with anyio.CancelScope() as scope:
-
-            async def cancel(_progress: float, _total: float | None, message: str | None) -> None:
-                if "began" in (message or ""):
-                    scope.cancel()
-
-            await client.call_tool(tool, CANCELLED[tool], progress_callback=cancel)
-        assert scope.cancelled_caught
-        with anyio.fail_after(15):
-            assert text_of(await client.call_tool("run_python", {"code": "x"})).startswith("Value:\n1")
-
-
-@ERAS
-async def test_request_cancelled_while_it_waits_for_its_session_never_runs(
-    open_client: Callable[..., Any], era: str
-) -> None:
-    async with open_client(era) as client:
-        await client.call_tool("run_python", {"code": "x = 1"})
-        async with anyio.create_task_group() as tasks:
-            began = anyio.Event()
-
-            async def note(*_: object) -> None:
-                began.set()
-
-            async def occupy() -> None:
-                code = "import time\nprint('began', flush=True)\ntime.sleep(1)"
-                await client.call_tool("run_python", {"code": code}, progress_callback=note)
-
-            tasks.start_soon(occupy)
-            await began.wait()
-            with anyio.move_on_after(0.3):
-                await client.call_tool("run_python", {"code": "x = 2"})
-        assert text_of(await client.call_tool("run_python", {"code": "x"})).startswith("Value:\n1")
-
-
-@ERAS
-async def test_cancelled_definition_keeps_nothing(open_client: Callable[..., Any], store: FileStore, era: str) -> None:
-    source = SLOW.replace("slow(0)", "slow(19)")
-    async with open_client(era) as client:
-        with anyio.move_on_after(1):
-            await client.call_tool("define_action", {"source": source})
-        with anyio.fail_after(15):
-            assert text_of(await client.call_tool("run_python", {"code": "1"})).startswith("Value:\n1")
-        assert store.entries() == []
 
 
 @ERAS
