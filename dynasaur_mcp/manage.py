@@ -117,20 +117,14 @@ async def _enable(entry: Entry, principal: str, store: Store, require_approval: 
 
 async def _disable(entry: Entry, principal: str, store: Store) -> str:
     await anyio.to_thread.run_sync(partial(store.set_status, entry.name, Status.DISABLED, author=principal))
-    return (
-        f"{entry.name!r} is disabled: kept, but neither found nor callable. op='enable' undoes it.{_warn(entry, store)}"
-    )
+    said = f"{entry.name!r} is disabled: kept, but neither found nor callable. op='enable' undoes it."
+    return f"{said}{warn_of_users(entry, store)}"
 
 
 async def _delete(entry: Entry, principal: str, store: Store) -> str:
     await anyio.to_thread.run_sync(partial(store.delete, entry.name, author=principal))
     undo = f"op='rollback' with version={entry.version} brings it back"
-    return f"{entry.name!r} is deleted; {undo}.{_warn(entry, store)}"
-
-
-def _warn(entry: Entry, store: Store) -> str:
-    users = store.users(entry.name)
-    return f" These use it and will fail now: {', '.join(users)}." if users else ""
+    return f"{entry.name!r} is deleted; {undo}.{warn_of_users(entry, store)}"
 
 
 def _compare(name: str, version: int | None, store: Store) -> str:
@@ -190,6 +184,12 @@ def headline(entry: Entry, *, current: Entry | None) -> str:
         f"by {entry.author}, {entry.defined_at:%Y-%m-%d %H:%M} UTC",
     ]
     return " · ".join(marks)
+
+
+def warn_of_users(entry: Entry, store: Store) -> str:
+    """A sentence after another one, if actions use what is gone now."""
+    users = store.users(entry.name)
+    return f" These use it and will fail now: {', '.join(users)}." if users else ""
 
 
 def _describe(entry: Entry, current: Entry | None) -> str:

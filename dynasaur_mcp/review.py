@@ -12,12 +12,12 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from dynasaur_mcp.add import describe
-from dynasaur_mcp.app import App, open_app, open_store
+from dynasaur_mcp.app import open_app, open_store
 from dynasaur_mcp.errors import ActionError
 from dynasaur_mcp.library.audit import Deed
 from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.library.filestore import FileStore
-from dynasaur_mcp.manage import manage_action
+from dynasaur_mcp.manage import manage_action, warn_of_users
 from dynasaur_mcp.options import AsJson, Library, Name, Names
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.tables import show_json, show_table
@@ -90,23 +90,21 @@ def remove(names: Names, library: Library = None) -> None:
     async def delete() -> None:
         async with open_app(read_settings(library=library)) as app:
             for entry in [app.store.get(name) for name in names]:
-                typer.echo(await _delete(entry.name, app))
+                await manage_action(
+                    entry.name,
+                    "delete",
+                    version=None,
+                    principal=LOCAL,
+                    store=app.store,
+                    index=app.index,
+                    pool=app.pool,
+                    changed=app.changed,
+                    require_approval=app.settings.require_approval,
+                )
+                undo = f"`dynasaur-mcp actions restore {entry.name}` brings it back"
+                typer.echo(f"{entry.name!r} is deleted; {undo}.{warn_of_users(entry, app.store)}")
 
     anyio.run(delete)
-
-
-async def _delete(name: str, app: App) -> str:
-    return await manage_action(
-        name,
-        "delete",
-        version=None,
-        principal=LOCAL,
-        store=app.store,
-        index=app.index,
-        pool=app.pool,
-        changed=app.changed,
-        require_approval=app.settings.require_approval,
-    )
 
 
 def _to_json(entry: Entry) -> dict[str, Any]:

@@ -182,7 +182,11 @@ def test_actions_are_added_listed_shown_tested_and_removed(jailed: Run, tmp_path
     assert tested.returncode == 0, tested.stdout + tested.stderr
     assert "twice\t1/1 tests\t\n" in tested.stdout
 
-    assert jailed("actions", "remove", "twice").returncode == 0
+    removed = jailed("actions", "remove", "add", "twice")
+    assert removed.stdout.splitlines() == [
+        "'add' is deleted; `dynasaur-mcp actions restore add` brings it back. These use it and will fail now: twice.",
+        "'twice' is deleted; `dynasaur-mcp actions restore twice` brings it back.",
+    ]
     assert "twice" not in jailed("actions", "list").stdout
 
 
