@@ -1,18 +1,20 @@
 """What was sent to clients of the handshake era, for those whose stream broke and who come back for the rest.
 
 Each session has events of its own, as the ids of its streams are unique only there; and nobody gets another's. The
-newest are kept, of all sessions together.
+newest are kept, of all sessions together: as the text that was sent, as objects would take several times as much. Those
+of a session go with it.
 """
 
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections import deque
 from dataclasses import dataclass
 
 import anyio
 from mcp.server.streamable_http import EventCallback, EventId, EventMessage, EventStore, StreamId
-from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
+from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse, jsonrpc_message_adapter
 
 KEPT_BYTES = 64 << 20
 _OVERHEAD_BYTES = 500
@@ -22,7 +24,9 @@ _OVERHEAD_BYTES = 500
 class _Event:
     number: int
     stream: StreamId
-    message: JSONRPCMessage | None
+    message: bytes
+    """Empty where there is none."""
+    ends_stream: bool
 
 
 class EventLog:
@@ -31,15 +35,16 @@ class EventLog:
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self.numbers = itertools.count(1)
         self._left = kept_bytes
-        self._added: deque[tuple[Events, int]] = deque()
+        self._added: deque[tuple[weakref.ref[Events], int]] = deque()
 
     def add(self, events: Events, size_bytes: int) -> None:
         """Make room for what `events` has added, at the cost of the oldest ones."""
-        self._added.append((events, size_bytes))
+        self._added.append((events.itself, size_bytes))
         self._left -= size_bytes
         while self._left < 0 and len(self._added) > 1:
-            oldest, freed = self._added.popleft()
-            oldest.forget_oldest()
+            its, freed = self._added.popleft()
+            if oldest := its():
+                oldest.forget_oldest()
             self._left += freed
 
 
@@ -47,14 +52,17 @@ class Events(EventStore):
     """Those of one session."""
 
     def __init__(self, log: EventLog) -> None:
+        self.itself = weakref.ref(self)
         self._log = log
         self._events: deque[_Event] = deque()
         self._news = anyio.Event()
 
     async def store_event(self, stream_id: StreamId, message: JSONRPCMessage | None) -> EventId:
-        event = _Event(next(self._log.numbers), stream_id, message)
+        text = message.model_dump_json(by_alias=True, exclude_unset=True).encode() if message else b""
+        is_answer = isinstance(message, JSONRPCResponse | JSONRPCError)
+        event = _Event(next(self._log.numbers), stream_id, text, is_answer)
         self._events.append(event)
-        self._log.add(self, _OVERHEAD_BYTES + (len(message.model_dump_json()) if message else 0))
+        self._log.add(self, _OVERHEAD_BYTES + len(text))
         self._news.set()
         self._news = anyio.Event()
         return str(event.number)
@@ -72,10 +80,11 @@ class Events(EventStore):
                 if event.stream != last.stream or event.number <= last.number:
                     continue
                 last = event
-                if event.message is not None:
-                    await send_callback(EventMessage(event.message, str(event.number)))
-                    if isinstance(event.message, JSONRPCResponse | JSONRPCError):
-                        return None
+                if event.message:
+                    message = jsonrpc_message_adapter.validate_json(event.message, by_name=False)
+                    await send_callback(EventMessage(message, str(event.number)))
+                if event.ends_stream:
+                    return None
             await news.wait()
         return None
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from mcp.server.streamable_http import EventMessage
 from mcp_types import JSONRPCNotification, JSONRPCResponse
@@ -59,3 +62,20 @@ async def test_event_of_another_session_is_none() -> None:
     first = await one.store_event("1", None)
     await one.store_event("1", ANSWER)
     assert await replay(other, first) == []
+
+
+async def test_events_of_a_session_go_with_it_and_those_of_others_stay_within_their_room() -> None:
+    log = EventLog(kept_bytes=4000)
+    ended, other = Events(log), Events(log)
+    await ended.store_event("1", news("x" * 2000))
+    ended = weakref.proxy(ended)
+    gc.collect()
+    with pytest.raises(ReferenceError):
+        await ended.store_event("1", ANSWER)
+    old = await other.store_event("1", None)
+    for _ in range(8):
+        await other.store_event("1", news())
+    assert await replay(other, old) == []
+    recent = await other.store_event("1", None)
+    await other.store_event("1", ANSWER)
+    assert await replay(other, recent) == [ANSWER]
