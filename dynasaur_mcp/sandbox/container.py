@@ -44,6 +44,8 @@ class DockerWorker:
         self._forget = forget
         self._launching = threading.Lock()
         self._killed = self._gone = False
+        self.is_left = False
+        """It was killed, and the engine could not be told."""
         self._raw: Any = None
         self._socket: socket.socket | None = None
         self._to_send = bytearray()
@@ -108,18 +110,19 @@ class DockerWorker:
     async def kill(self) -> None:
         if self._gone:
             return
-        self._killed = True
+        self._killed, self.is_left = True, False
         with anyio.move_on_after(KILL_SECONDS, shield=True):
             if self._socket:
                 anyio.notify_closing(self._socket)
             try:
                 await anyio.to_thread.run_sync(self._remove, abandon_on_cancel=True)
             except OSError as error:
-                # Still registered: tried again when the sandbox is closed, and by the next server.
+                # Still registered: the sandbox tries again, and the next server.
                 logger.error("worker %s was not removed: %s", self._name, error)
             else:
                 self._gone = True
                 self._forget(self._name)
+        self.is_left = not self._gone
 
     def _attached(self) -> socket.socket:
         if self._socket is None or self._killed:
@@ -163,7 +166,7 @@ class DockerWorker:
                 # Each keeps the connection open by itself; the response first, as it flushes.
                 self._raw._response.close()
                 self._socket.close()
-                self._socket = None
+                self._raw = self._socket = None
             remove_container(self._client(), self._name)
 
 

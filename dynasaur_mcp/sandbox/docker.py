@@ -135,6 +135,8 @@ class DockerSandbox:
             most_bytes=store.rules.most_bytes,
         )
         self._workers: dict[str, DockerWorker] = {}
+        self._is_away = False
+        """The engine did not answer."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -142,6 +144,8 @@ class DockerSandbox:
         return labels_of(self._presence) | ({RUNTIME_LABEL: self.runtime} if self.runtime else {})
 
     async def start(self) -> DockerWorker:
+        if self._is_away:  # then each call would leave a socket to the garbage collector, and a worker to remove
+            await self._find_again()
         try:
             return await self._start()
         except OSError as error:
@@ -167,6 +171,8 @@ class DockerSandbox:
         self._workers[worker.id] = worker
         try:
             await anyio.to_thread.run_sync(worker.launch, config)
+            for left in [one for one in self._workers.values() if one.is_left]:
+                await left.kill()
         except BaseException:
             await worker.kill()
             raise
@@ -177,7 +183,9 @@ class DockerSandbox:
         Raises:
             SandboxUnavailable: none answers now.
         """
+        self._is_away = True
         engine = await find_engine(self.engine.image)
+        self._is_away = False
         before, self.engine = self.engine, engine
         await anyio.to_thread.run_sync(before.client.close)
 

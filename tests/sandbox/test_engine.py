@@ -190,6 +190,24 @@ async def test_engine_stopped_during_a_step_loses_the_step_and_says_so(own_engin
         assert "The next call starts anew" in outcome.notes[0]
 
 
+async def test_worker_that_a_stopped_engine_could_not_remove_is_forgotten_when_it_returns(
+    own_engine: OwnEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(Presence(tmp_path / "servers")) as presence:
+        sandbox = await choose_sandbox(Settings(sandbox="docker", cache=tmp_path), presence)
+        lost = await sandbox.start()
+        await anyio.to_thread.run_sync(own_engine.stop)
+        await lost.kill()
+        assert f"{lost.id} was not removed" in caplog.text
+        await anyio.to_thread.run_sync(own_engine.start)
+        other = await sandbox.start()
+        await anyio.to_thread.run_sync(own_engine.stop)
+        caplog.clear()
+        await sandbox.aclose()
+        assert f"{other.id} was not removed" in caplog.text
+        assert lost.id not in caplog.text
+
+
 async def test_engine_absent_at_first_is_used_when_it_comes(
     own_engine: OwnEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
