@@ -9,17 +9,22 @@ searches, lists the tools, calls what is not there. Every answer is checked. As 
 those of a server that is never idle: clients divided by requests a second.
 
 Faults: `kill` ends one client a second in the middle of its request, as its process being killed does, and another
-takes its place; `engine` runs --restart-engine twice, after a third and after two thirds of the time.
+takes its place; `engine` runs --restart-engine twice.
 
 A call that is answered with a run id, as it has waited for 45 s, is followed by `check_run`. An answer with 429 and
 Retry-After is the client's own doing, and followed. While the engine is away, answers that say so are its doing. All
-else that is not the right answer is an error. What is left is looked at once all clients are gone, and the sessions
-of those that were killed have been ended, which the server would do after half an hour.
+else that is not the right answer is an error.
+
+The time has three parts. After each all clients go, and the sessions of those that were killed are ended, which the
+server would do after half an hour; then what the server holds is looked at: a leak grows with each part, what is kept
+to be used again does not. Threads are such, and UNIX sockets to the engine: at most 40 of each, as that many work at
+once.
 """
 
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import re
 import shlex
@@ -41,6 +46,7 @@ from web import ERAS, TOKEN, Answer, Caller, Served, start_http
 ANSWER_SECONDS = 120
 SETTLE_SECONDS = 60
 WARM_UP_SECONDS = 20
+PARTS = 3
 RETRY_SECONDS = 0.5
 """Until a client whose connection broke connects again."""
 STILL_RUNNING = re.compile(r"Still running for \d+ s: run '(\w+)'")
@@ -70,7 +76,8 @@ class Load:
     callers: dict[int, Caller] = field(default_factory=dict)
     ends_at: float = 0.0
 
-    async def run(self, clients: int, seconds: float, restart: list[str]) -> None:
+    async def run(self, clients: int, seconds: float, restart: list[str] | None = None) -> None:
+        """All clients for a time, in the middle of which the engine is restarted, if there is a command for that."""
         await self.open_sessions()
         self.ends_at = time.monotonic() + seconds
         async with asyncio.TaskGroup() as tasks:
@@ -78,8 +85,9 @@ class Load:
                 tasks.create_task(self._be_client(number))
             if self.faults == "kill":
                 tasks.create_task(self._kill(clients))
-            if self.faults == "engine":
-                tasks.create_task(self._restart(seconds, restart))
+            if restart:
+                tasks.create_task(self._restart(seconds / 2, restart))
+        await self.close_sessions()
 
     def caller(self, number: int) -> Caller:
         return Caller(self.port, ERAS[number % 2], f"{TOKEN}-{number // 2 % self.principals}")
@@ -95,7 +103,7 @@ class Load:
                 while time.monotonic() < self.ends_at and self.callers[number] is caller:
                     await self._ask(caller, choose, f"s{number // (2 * self.principals) % self.sessions_each}")
                 await caller.close()
-            except (ConnectionError, asyncio.IncompleteReadError) as error:
+            except (ConnectionError, asyncio.IncompleteReadError, TimeoutError) as error:
                 if caller in self.record.orphans:
                     continue
                 self.record.wrong[f"{type(error).__name__}: {error}"[:100]] += 1
@@ -106,28 +114,19 @@ class Load:
     async def _ask(self, caller: Caller, choose: random.Random, session: str) -> None:
         a = choose.randrange(1000)
         kind = choose.choice(["action"] * 12 + ["code"] * 3 + ["search", "search", "list", "unknown", "wrong"])
+        add = {"name": "add", "arguments": {"a": a, "b": 1}, "session": session}
+        cases: dict[str, tuple[str, dict[str, Any], str]] = {
+            "action": ("execute_action", add, str(a + 1)),
+            "code": ("run_python", {"code": f"{a} + 1", "session": session}, str(a + 1)),
+            "search": ("search_actions", {"query": "add two numbers"}, "add(a: int"),
+            "list": ("", {}, "run_python"),
+            "unknown": ("execute_action", add | {"name": "ad"}, "Did you"),
+            "wrong": ("execute_action", add | {"arguments": {"a": "x"}}, "'b' is missing"),
+        }
+        tool, arguments, holds = cases[kind]
         began = time.perf_counter()
         async with asyncio.timeout(ANSWER_SECONDS):
-            match kind:
-                case "action":
-                    arguments = {"name": "add", "arguments": {"a": a, "b": 1}, "session": session}
-                    answer, holds = await caller.call("execute_action", **arguments), str(a + 1)
-                case "code":
-                    answer, holds = await caller.call("run_python", code=f"{a} + 1", session=session), str(a + 1)
-                case "search":
-                    answer, holds = await caller.call("search_actions", query="add two numbers"), "add(a: int"
-                case "list":
-                    answer, holds = await caller.request("tools/list", {}), "run_python"
-                case "unknown":
-                    answer, holds = (
-                        await caller.call("execute_action", name="ad", arguments={}, session=session),
-                        "Did you",
-                    )
-                case _:
-                    answer, holds = (
-                        await caller.call("execute_action", name="add", arguments={"a": "x"}, session=session),
-                        "'b' is missing",
-                    )
+            answer = await (caller.call(tool, **arguments) if tool else caller.request("tools/list", {}))
             while run := STILL_RUNNING.search(answer.body.decode()):
                 self.record.counts["handed over"] += 1
                 answer = await caller.call("check_run", run=run[1], wait_seconds=30)
@@ -161,13 +160,12 @@ class Load:
             self.record.counts["killed"] += 1
             caller.abort()
 
-    async def _restart(self, seconds: float, command: list[str]) -> None:
-        for _ in range(2):
-            await asyncio.sleep(seconds / 3)
-            restarted = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
-            if await restarted.wait():
-                raise SystemExit("the engine could not be restarted")
-            self.record.counts["restarts"] += 1
+    async def _restart(self, after_seconds: float, command: list[str]) -> None:
+        await asyncio.sleep(after_seconds)
+        restarted = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
+        if await restarted.wait():
+            raise SystemExit("the engine could not be restarted")
+        self.record.counts["restarts"] += 1
 
     async def open_sessions(self) -> None:
         for number in range(self.principals):
@@ -178,9 +176,9 @@ class Load:
 
     async def close_sessions(self) -> None:
         """Those of the sandbox, and of the protocol what killed clients left."""
-        for orphan in self.record.orphans:
+        while self.record.orphans:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                await orphan.close()
+                await self.record.orphans.pop().close()
         for number in range(self.principals):
             caller = self.caller(2 * number)
             for session in range(self.sessions_each):
@@ -195,13 +193,14 @@ async def warm_up(load: Load, clients: int) -> None:
     if "'add'" not in defined.body.decode():
         raise SystemExit(f"not defined: {defined.body.decode()}")
     caller.abort()
-    await load.run(clients, WARM_UP_SECONDS, [])
-    await load.close_sessions()
+    await load.run(clients, WARM_UP_SECONDS)
     if load.record.wrong:
         raise SystemExit(f"wrong: {load.record.wrong}")
 
 
-LEFT = ["descriptors", "tasks", "threads", "requests open", "sessions", "processes or containers", "memory MiB"]
+LEFT = ["descriptors", "tasks", "requests open", "sessions", "processes or containers"]
+KEPT = ["UNIX sockets", "threads", "memory MiB"]
+"""What may be more for good than it was at first."""
 
 
 def look(served: Served, sandbox: str) -> dict[str, float]:
@@ -221,17 +220,19 @@ def look(served: Served, sandbox: str) -> dict[str, float]:
         (value,) = re.findall(rf"^dynasaur_{name} (\S+)$", told, re.MULTILINE)
         return float(value)
 
-    held = [process.num_fds(), gauge("tasks"), process.num_threads(), gauge("http_requests_open"), gauge("sessions")]
-    return dict(zip(LEFT, [*held, workers, process.memory_info().rss / (1 << 20)], strict=True))
+    unix = len(process.net_connections("unix"))
+    held = [process.num_fds() - unix, gauge("tasks"), gauge("http_requests_open"), gauge("sessions"), workers]
+    held += [unix, process.num_threads(), process.memory_info().rss / (1 << 20)]
+    return dict(zip([*LEFT, *KEPT], held, strict=True))
 
 
 def wait_until_settled(served: Served, sandbox: str, wanted: dict[str, float] | None) -> dict[str, float]:
-    """Once nothing is open; and until no more is held than before, but for memory, or for as long as that may take."""
+    """Once nothing is open; and until no more is held than before, or for as long as that may take."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline:
         held = look(served, sandbox)
         most = wanted or {"requests open": 1, "sessions": 0}
-        if all(held[name] <= most[name] for name in most if name != "memory MiB"):
+        if all(held[name] <= most[name] for name in most if name not in KEPT):
             break
         time.sleep(0.5)
     return held
@@ -277,16 +278,18 @@ def main() -> None:
         with Path(folder, "log").open("wb") as log, start_http(OURS, settings, log) as served:
             sessions_each = 16 // given.principals
             asyncio.run(warm_up(Load(served.port, given.principals, sessions_each, "none"), given.clients))
-            before = wait_until_settled(served, given.sandbox, None)
+            held = [wait_until_settled(served, given.sandbox, None)]
             load = Load(served.port, given.principals, sessions_each, given.faults)
-            asyncio.run(load.run(given.clients, given.seconds, shlex.split(given.restart_engine or "")))
-            asyncio.run(load.close_sessions())
-            after = wait_until_settled(served, given.sandbox, before)
+            for part in range(PARTS):
+                restart = shlex.split(given.restart_engine) if given.faults == "engine" and part < 2 else None
+                asyncio.run(load.run(given.clients, given.seconds / PARTS, restart))
+                held.append(wait_until_settled(served, given.sandbox, held[0]))
         print(f"{given.clients} clients for {given.seconds:.0f} s, faults: {given.faults}, sandbox: {given.sandbox}")
         print_record(load.record, given.seconds)
-        print(f"\n{'held by the server':<24} {'before':>8} {'after':>8}")
-        for name in LEFT:
-            print(f"{name:<24} {before[name]:>8.0f} {after[name]:>8.0f}")
+        print(f"load average of the last 5 minutes: {os.getloadavg()[1]:.1f}, processors: {os.cpu_count()}")
+        print(f"\n{'held by the server':<24} {'before':>8}" + "".join(f" {f'part {n + 1}':>8}" for n in range(PARTS)))
+        for name in (*LEFT, *KEPT):
+            print(f"{name:<24}" + "".join(f" {one[name]:>8.0f}" for one in held))
         told = Path(folder, "log").read_text()
         errors = re.findall(r"^ERROR.*", told, re.MULTILINE)
         print(f"\nin its log: {told.count('Traceback')} tracebacks, {len(errors)} errors")
