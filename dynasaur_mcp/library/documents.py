@@ -1,7 +1,8 @@
 """The search index's SQLite file: what is searched for words, and the vectors that go with it. All can be made again.
 
 Several servers share the file, so it says itself how far it has followed which ledger: what one server took in, the
-others need not. A document is never changed: its action's next text is a new one, with a higher id.
+others need not. An action's next text is a new document, with a higher id; only the words that it was asked for by are
+added to the one that it has.
 """
 
 from __future__ import annotations
@@ -115,9 +116,19 @@ def add_document(connection: sqlite3.Connection, name: str, sha256: str, key: by
     """
     query = "INSERT INTO documents (name, sha256, key) VALUES (?, ?, ?) RETURNING id"
     (id_,) = connection.execute(query, (name, sha256, key)).fetchone()
+    _add_words(connection, id_, texts)
+    connection.execute("UPDATE state SET size = size + 1")
+
+
+def renew_words(connection: sqlite3.Connection, id_: int, texts: Sequence[str]) -> None:
+    """Of the same action: a search that has found it finds it still."""
+    connection.execute("DELETE FROM words WHERE rowid = ?", (id_,))
+    _add_words(connection, id_, texts)
+
+
+def _add_words(connection: sqlite3.Connection, id_: int, texts: Sequence[str]) -> None:
     columns = "rowid, name, tags, parameters, docstring, examples, queries"
     connection.execute(f"INSERT INTO words ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", (id_, *texts))
-    connection.execute("UPDATE state SET size = size + 1")
 
 
 def remove_document(connection: sqlite3.Connection, id_: int) -> None:

@@ -28,6 +28,7 @@ from dynasaur_mcp.library.documents import (
     explain_words,
     match_words,
     remove_document,
+    renew_words,
 )
 from dynasaur_mcp.library.embedding import Embedder
 from dynasaur_mcp.library.ranking import (
@@ -113,8 +114,10 @@ class Index:
     def renew(self, name: str) -> None:
         """Take in what is known of it besides its source."""
         with self._documents.changing() as connection:
-            self._take_in(connection, name, anew=True)
-        self._follow_behind()
+            known = connection.execute("SELECT id, sha256 FROM documents WHERE name = ?", (name,)).fetchone()
+            entry = self._find_entry(name)
+            if known and entry and known[1] == entry.action.sha256:
+                renew_words(connection, known[0], _write_words(entry.action, self._store.queries(name)))
 
     def settle(self, seconds: float) -> bool:
         """Wait until meaning is up to date, or cannot be; whether searches go by it now."""
@@ -230,10 +233,10 @@ class Index:
         self._seen = (revision, self._documents.life)
         return True
 
-    def _take_in(self, connection: sqlite3.Connection, name: str, *, anew: bool = False) -> None:
+    def _take_in(self, connection: sqlite3.Connection, name: str) -> None:
         entry = self._find_entry(name)
         known = connection.execute("SELECT id, sha256 FROM documents WHERE name = ?", (name,)).fetchone()
-        if known and entry and known[1] == entry.action.sha256 and not anew:
+        if known and entry and known[1] == entry.action.sha256:
             return
         if known:
             remove_document(connection, known[0])

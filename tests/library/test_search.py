@@ -234,6 +234,21 @@ def test_threads_search_while_the_library_grows(open_index: OpenIndex, filled: F
     assert failures == []
 
 
+def test_what_is_used_meanwhile_is_found_by_every_search(open_index: OpenIndex, filled: FileStore) -> None:
+    index = open_index()
+    found = [index.find("send an electronic letter", 5) for _ in renew_meanwhile(index, "send_mail", 300)]
+    assert all(each.fits and names(each) == ["send_mail"] for each in found)
+
+
+def renew_meanwhile(index: Index, name: str, times: int) -> Iterator[None]:
+    """Something to do as long as a thread renews it over and over."""
+    renewing = threading.Thread(target=lambda: [index.renew(name) for _ in range(times)])
+    renewing.start()
+    while renewing.is_alive():
+        yield
+    renewing.join()
+
+
 def test_without_a_model_words_are_all_and_the_log_says_so(
     open_index: OpenIndex, filled: FileStore, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
