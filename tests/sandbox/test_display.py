@@ -56,6 +56,22 @@ for width in (2, 3):
         assert huge.notes[0].startswith("A picture is shown at 1/2 of its size")
 
 
+async def test_value_that_gives_no_picture_of_itself_is_shown_as_text(open_sandbox: OpenPool) -> None:
+    code = """
+class Formula:
+    def __init__(self, png): self.png = png
+    def _repr_png_(self): return self.png
+    def __repr__(self): return "x + 1"
+Formula({})
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        none = await run(session, code.format("None"))
+        assert (none.shown, none.images, none.notes) == ("x + 1", (), ())
+        huge = await run(session, code.format("bytes(1 << 20)"))
+        assert (huge.shown, huge.images) == ("Formula", ())
+        assert huge.notes[0].startswith("A picture of 1,048,576 bytes is left out")
+
+
 async def test_actions_show_figures_and_return_pictures_and_tables(open_sandbox: OpenPool) -> None:
     plot = """
 def plot(width: int) -> int:

@@ -53,9 +53,8 @@ def display(value: Any) -> Display:
     shown = Display()
     if is_table(type(value)):
         _show_table(value, shown)
-    elif is_picture(type(value)):
+    elif is_picture(type(value)) and _add_picture(value, shown):
         shown.text = f"{type(value).__name__}{_size_of(value)}"
-        _add_picture(value, shown)
     elif isinstance(value, bytes | bytearray) and len(value) > MAX_BYTES_SHOWN:
         _show_bytes(bytes(value), shown)
     else:
@@ -94,20 +93,23 @@ def _size_of(picture: Any) -> str:
     return f" of {size[0]}x{size[1]} pixels" if isinstance(size, tuple) and len(size) == 2 else ""
 
 
-def _add_picture(picture: Any, shown: Display) -> None:
+def _add_picture(picture: Any, shown: Display) -> bool:
+    """Whether it is one: `_repr_png_` may give None."""
     if len(shown.images) == MAX_IMAGES:
         shown.notes.append(f"A picture is left out: {MAX_IMAGES} are shown at most. Save others by savefig or save.")
-        return
+        return True
     data, smaller = _render(picture)
     if len(data) > MAX_IMAGE_BYTES:
         hint = "Save it to a file"
         shown.notes.append(f"A picture of {len(data):,} bytes is left out: {MAX_IMAGE_BYTES:,} at most. {hint}.")
-        return
+        return True
     if smaller:
         shown.notes.append(
             f"A picture is shown at 1/{smaller} of its size, to have no more than {MAX_IMAGE_BYTES:,} bytes."
         )
-    _add_png(data, shown)
+    if data:
+        _add_png(data, shown)
+    return bool(data)
 
 
 def _add_png(data: bytes, shown: Display) -> None:
