@@ -176,6 +176,8 @@ class Entry:
     """How the last calls of this version ended, while it is current: `1` returned, `0` not; newest last."""
     used_at: datetime | None = None
     """UTC, of the last call or import of any version, also by way of another action."""
+    revision: int = 0
+    """Of the library, when the action last changed."""
 
     @property
     def recent_failures(self) -> int:

@@ -195,7 +195,7 @@ def decide_status(tests: Tests, require_approval: bool = False) -> Status:
 
 def read_row(row: tuple[JSON, ...]) -> Entry:
     name, version, status, pinned, author, defined_at, tests, schemas, details, sha256, source, *used = row
-    calls, successes, recent, used_at = used
+    calls, successes, recent, used_at, revision = used
     return Entry(
         action=_read_details(name, source, sha256, json.loads(details)),
         version=version,
@@ -209,6 +209,7 @@ def read_row(row: tuple[JSON, ...]) -> Entry:
         successes=successes,
         recent=recent,
         used_at=datetime.fromisoformat(used_at) if used_at else None,
+        revision=revision,
     )
 
 

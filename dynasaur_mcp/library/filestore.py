@@ -115,6 +115,12 @@ class FileStore:
     def entries(self, after: str = "", limit: int | None = None, status: Status | None = None) -> list[Entry]:
         return self._ledger.find_all(after, -1 if limit is None else limit, status)
 
+    def entries_of(self, names: Collection[str]) -> list[Entry]:
+        return self._ledger.find_these(names)
+
+    def marks(self, after: str, limit: int) -> list[Mark]:
+        return self._ledger.find_exposed(after, limit)
+
     def near(self, name: str) -> list[str]:
         return self._ledger.find_near(name)
 

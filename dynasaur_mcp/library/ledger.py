@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -33,7 +33,8 @@ KEPT_ARGUMENTS = 20
 
 _ENTRIES = """
 SELECT a.name, v.version, v.status, a.pinned, v.author, v.defined_at, v.tests, v.schemas, v.details, v.sha256,
-    s.source, a.calls, a.successes, CASE a.version WHEN v.version THEN a.recent ELSE '' END, a.used_at
+    s.source, a.calls, a.successes, CASE a.version WHEN v.version THEN a.recent ELSE '' END, a.used_at,
+    a.revision
 FROM actions a JOIN versions v ON v.name = a.name JOIN sources s ON s.sha256 = v.sha256
 """
 _IS_EXPOSED = f"v.status = '{Status.ACTIVE}' AND v.schemas IS NOT NULL"
@@ -184,6 +185,19 @@ class Ledger:
             ORDER BY a.name LIMIT ?2"""
         with self.reading() as connection:
             return [read_row(row) for row in connection.execute(query, (after, limit, status))]
+
+    def find_these(self, names: Collection[str]) -> list[Entry]:
+        """Current entries of those that there are."""
+        query = f"""{_ENTRIES} WHERE v.version = a.version AND a.name IN (SELECT value FROM json_each(?))"""
+        with self.reading() as connection:
+            return [read_row(row) for row in connection.execute(query, (json.dumps(list(names)),))]
+
+    def find_exposed(self, after: str, limit: int) -> list[Mark]:
+        """Those that can be tools, by name, those after one. CROSS JOIN as in `rank`."""
+        query = f"""SELECT a.revision, a.name FROM actions a CROSS JOIN versions v
+            ON v.name = a.name AND v.version = a.version WHERE a.name > ? AND {_IS_EXPOSED} ORDER BY a.name LIMIT ?"""
+        with self.reading() as connection:
+            return connection.execute(query, (after, limit)).fetchall()
 
     def find_deleted(self) -> list[Entry]:
         """The last versions of those that have no file any more, by name."""

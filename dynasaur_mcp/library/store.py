@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -52,6 +52,14 @@ class Store(Protocol):
 
     def entries(self, after: str = "", limit: int | None = None, status: Status | None = None) -> list[Entry]:
         """Current versions by name: so many after one, or all; those of a status, or disabled ones too."""
+        ...
+
+    def entries_of(self, names: Collection[str]) -> list[Entry]:
+        """Current versions of these, in no order; nothing for what is not there."""
+        ...
+
+    def marks(self, after: str, limit: int) -> list[Mark]:
+        """Revision and name of each active action that was checked, by name: so many after one."""
         ...
 
     def near(self, name: str) -> list[str]:

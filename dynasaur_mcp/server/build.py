@@ -19,7 +19,7 @@ from dynasaur_mcp.server.approvals import Approvals
 from dynasaur_mcp.server.caller import Callers
 from dynasaur_mcp.server.handlers import Handlers
 from dynasaur_mcp.server.icon import show_icon
-from dynasaur_mcp.server.listing import Exposure, ListCache, Listing
+from dynasaur_mcp.server.listing import Exposure, Listing, Pages, list_no_tools
 from dynasaur_mcp.server.offers import Offers
 from dynasaur_mcp.server.running import Running
 from dynasaur_mcp.server.scopes import ALL_SCOPES
@@ -81,7 +81,7 @@ def build_server(
         instructions=INSTRUCTIONS,
         # Else the SDK lists all tools before each call of the stateless era over HTTP.
         get_tool_input_schema=listing.input_schema,
-        on_list_tools=handlers.list_tools,
+        on_list_tools=list_no_tools,
         on_call_tool=handlers.call_tool,
         on_list_resources=offers.list_resources,
         on_list_resource_templates=offers.list_resource_templates,
@@ -93,7 +93,7 @@ def build_server(
         on_completion=offers.complete,
         on_subscriptions_listen=announcer.listen,
     )
-    server.middleware += [announcer.watch, show_icon, ListCache(listing, scopes_of, on_first_list)]
+    server.middleware += [announcer.watch, show_icon, Pages(listing, scopes_of, on_first_list)]
     return server, announcer
 
 

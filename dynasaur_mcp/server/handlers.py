@@ -1,4 +1,4 @@
-"""The requests tools/list and tools/call by name; the only place that turns errors into results.
+"""The request tools/call by name; the only place that turns errors into results.
 
 The low-level server of the SDK is used as it starts and answers fastest. It checks no arguments and answers a stray
 exception with an opaque -32603, so both are done here: a tool call always ends in a result that a model can read.
@@ -15,15 +15,7 @@ from functools import partial
 
 import anyio
 import anyio.to_thread
-from mcp.shared.exceptions import MCPError
-from mcp_types import (
-    INVALID_PARAMS,
-    CallToolRequestParams,
-    CallToolResult,
-    InputRequiredResult,
-    ListToolsResult,
-    PaginatedRequestParams,
-)
+from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 
 from dynasaur_mcp.define import define_action
 from dynasaur_mcp.errors import ActionBroken, ActionDeleted, ActionError, ActionNotFound, LibraryError, SandboxError
@@ -76,12 +68,6 @@ class Handlers:
     approvals: Approvals
     output_characters: int
     require_approval: bool
-
-    async def list_tools(self, ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
-        try:
-            return self.listing.page(params.cursor if params else None, self.callers.scopes_of(ctx))
-        except ValueError:
-            raise MCPError(INVALID_PARAMS, "No such cursor") from None
 
     async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         began = time.monotonic()

@@ -1,21 +1,32 @@
-"""Which actions are in the tool list, and its answers kept as they go on the wire."""
+"""Which actions are in the tool list, and the list as it goes on the wire.
+
+A tool is described, checked and written as JSON once, and again when its action has changed; a page is put together
+once, and again when the library has changed.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from mcp.server.context import CallNext, HandlerResult
-from mcp_types import ListToolsResult, Tool
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, ListToolsResult, PaginatedRequestParams, Tool
 from mcp_types.methods import serialize_server_result
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 
 from dynasaur_mcp.errors import ActionNotFound, LibraryError
-from dynasaur_mcp.server.announce import Context, connection_of
+from dynasaur_mcp.server.announce import Context
+from dynasaur_mcp.server.ready import Ready, takes_json
 from dynasaur_mcp.server.scopes import ALL_SCOPES, RUN, is_of_use
+from dynasaur_mcp.server.text import MESSAGE_BYTES
 from dynasaur_mcp.server.tools import count_tokens, describe_action, describe_meta_tools
 from dynasaur_mcp.types import Entry, Status
 
@@ -25,52 +36,72 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Exposure = Literal["auto", "all", "pinned", "none"]
-PAGE_TOOLS = 500
-"""Of one page of `tools/list`. Clients that do not page exist, so it is large; the meta-tools are on the first."""
+PAGE_BYTES = MESSAGE_BYTES
+"""Of the actions of one page. As large as an answer may be, as clients that do not page exist; the meta-tools are on
+the first beside them."""
+READ_AT_ONCE = 500
+"""Actions."""
 AUTO_CANDIDATES = 64
 """How many actions `auto` looks at, in the store's order, to fill its budget."""
-MAX_ANSWERS = 256
-"""Answers to tools/list that are kept at once."""
-MAX_CHECKED = 1000
-"""Tools that are kept at once."""
+KEPT_BYTES = 128 << 20
+"""Of tools."""
+KEPT_PAGES = 32
+
+Moment = tuple[str, int]
+"""A library, and its revision."""
+Written = tuple[str, bytes]
+"""A tool: its name, and all of it as JSON."""
 
 
-def is_publishable(tool: Tool) -> bool:
-    """Whether it passes every protocol version's own check: one bad tool would fail the whole list."""
+def write_tool(tool: Tool) -> bytes | None:
+    """As JSON, the same in every protocol version. None where one of these, or one of the SDK's ways to write it, would
+    not pass it: it would fail the whole list."""
     try:
         dumped = ListToolsResult(tools=[tool]).model_dump(by_alias=True, mode="json", exclude_none=True)
         for version in (LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION):
             serialize_server_result("tools/list", version, dumped)
-        json.dumps(dumped, allow_nan=False).encode()
-        tool.model_dump_json()
+        to_json(dumped)
+        (only,) = dumped["tools"]
+        written = json.dumps(only, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
     except (ValueError, RecursionError) as error:  # ValidationError and PydanticSerializationError are ValueErrors
-        cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        logger.warning("Action %r is left out of the tool list: %s", tool.name, cause)
-        return False
-    return True
+        cause: object = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+    else:
+        if count_bytes(written) <= PAGE_BYTES:
+            return written
+        cause = "no answer could carry it"
+    logger.warning("Action %r is left out of the tool list: %s", tool.name, cause)
+    return None
 
 
-def publish(entry: Entry, network: Sequence[str]) -> Tool | None:
-    """The entry's tool, or None where it would spoil the list."""
+def count_bytes(written: bytes) -> int:
+    """At most, of JSON that is written as ASCII, which makes three bytes of one."""
+    return len(written) if written.isascii() else 3 * len(written)
+
+
+def write_action(entry: Entry, network: Sequence[str]) -> bytes | None:
+    """The entry's tool, or None where it has none, or one that would spoil the list."""
+    if entry.schemas is None:
+        return None
     try:
         tool = describe_action(entry, network)
     except RecursionError:
         logger.warning("Action %r is left out of the tool list: its schemas are nested too deep", entry.name)
         return None
-    return tool if is_publishable(tool) else None
+    return write_tool(tool)
 
 
-def looks_alike(one: Entry, other: Entry) -> bool:
-    """Whether both make the same tool."""
-    return (one.version, one.tests, one.schemas) == (other.version, other.tests, other.schemas)
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Of the list."""
+
+    tools: Ready
+    next_cursor: str | None
 
 
 class Listing:
     """The tools there are for who has given scopes, at one revision of the library.
 
-    A function of these two alone: no connection, and nothing that happened on one, changes it. It is made anew only
-    when the revision has changed, and then only the tools of actions that changed are checked again. Where all actions
-    are exposed, a page is made when it is asked for.
+    A function of these two alone: no connection, and nothing that happened on one, changes it.
     """
 
     def __init__(self, store: Store, exposure: Exposure, budget_tokens: int, network: Sequence[str] = ()) -> None:
@@ -78,98 +109,94 @@ class Listing:
         self._exposure = exposure
         self._budget_tokens = budget_tokens
         self._network = network
-        self._meta_tools = describe_meta_tools(network)
-        self._revision: int | None = None
-        self._tools: tuple[Tool, ...] = ()
-        self._checked: dict[str, tuple[Entry, Tool | None]] = {}
+        self._meta_tools = {tool.name: write_tool(tool) or b"" for tool in describe_meta_tools(network)}
+        self._written: dict[str, tuple[int, bytes | None]] = {}
+        """Actions as tools, by name, as they were at a revision; None is what has none."""
+        self._written_bytes = 0
+        self._chosen: list[Written] = []
+        self._chosen_at: Moment | None = None
+        self._identity = ""
 
-    def revision(self) -> int | None:
-        """The library's; None where it cannot be read at the moment."""
+    def moment(self) -> Moment | None:
+        """What the list is of now; None where the library cannot be read."""
         try:
-            return self._store.revision
+            identity, revision = self._store.identity, self._store.revision
         except LibraryError as error:
             logger.error("The library cannot be read: %s", error)
             return None
-
-    def tools(self) -> tuple[Tool, ...]:
-        """The meta-tools, then the exposed actions by name; the meta-tools alone where the library cannot be read."""
-        revision = self.revision()
-        if revision is None:
-            return tuple(self._meta_tools)
-        if revision != self._revision:
-            try:
-                exposed = sorted(self._exposed(), key=lambda tool: tool.name)
-            except LibraryError as error:
-                logger.error("The library cannot be read: %s", error)
-                return tuple(self._meta_tools)
-            self._tools = (*self._meta_tools, *exposed)
-            self._revision = revision
-        return self._tools
+        if identity != self._identity:
+            self._identity = identity
+            self._forget()
+        return identity, revision
 
     def shows(self, name: str) -> bool:
         """Whether the action is in the list."""
         if self._exposure == "all":
             entry = self._store.get(name)
-            return entry.status is Status.ACTIVE and self._publish(entry) is not None
-        return any(tool.name == name for tool in self.tools()[len(self._meta_tools) :])
+            return entry.status is Status.ACTIVE and self._write(entry) is not None
+        return any(shown == name for shown, _ in self._choose())
 
-    def page(self, cursor: str | None, scopes: Collection[str] = ALL_SCOPES) -> ListToolsResult:
-        """One page, of what the scopes are good for. A cursor is the name of the last tool before it, so a change of
-        the library in between neither repeats nor skips an action that stayed.
+    def input_schema(self, name: str) -> dict[str, Any] | None:
+        """Of the tool of that name; None where there is none."""
+        try:
+            written = self._meta_tools.get(name) or self._write(self._store.get(name))
+        except (ActionNotFound, LibraryError):
+            return None
+        return from_json(written)["inputSchema"] if written else None
+
+    def page(self, cursor: str | None, scopes: Collection[str] = ALL_SCOPES) -> Page:
+        """One page, of what the scopes are good for; the meta-tools alone where the library cannot be read. A cursor is
+        the name of the last action before it, so a change of the library in between neither repeats nor skips an action
+        that stayed.
 
         Raises:
             ValueError: no such cursor was given out.
         """
         if cursor is not None and not cursor.startswith("after:"):
             raise ValueError(cursor)
-        tools = [] if cursor else [tool for tool in self._meta_tools if is_of_use(tool.name, scopes)]
-        last = ""
-        for tool in self._tools_after((cursor or "").removeprefix("after:")) if RUN in scopes else ():
-            if len(tools) == PAGE_TOOLS:
-                return ListToolsResult(tools=tools, next_cursor=f"after:{last}")
+        tools = [] if cursor else [tool for name, tool in self._meta_tools.items() if is_of_use(name, scopes)]
+        left, last = PAGE_BYTES, ""
+        for name, tool in self._actions_after((cursor or "").removeprefix("after:")) if RUN in scopes else ():
+            left -= count_bytes(tool) + len(b",")
+            if left < 0 and last:
+                return Page(Ready(tools), f"after:{last}")
             tools.append(tool)
-            last = tool.name
-        return ListToolsResult(tools=tools)
+            last = name
+        return Page(Ready(tools), None)
 
-    def input_schema(self, name: str) -> dict[str, Any] | None:
-        """Of the tool of that name; None where there is none."""
-        for tool in self._meta_tools:
-            if tool.name == name:
-                return tool.input_schema
+    def _actions_after(self, name: str) -> Iterator[Written]:
+        """By name."""
         try:
-            found = self._publish(self._store.get(name))
-        except (ActionNotFound, LibraryError):
-            return None
-        return found.input_schema if found else None
-
-    def _tools_after(self, name: str) -> Iterator[Tool]:
-        """Those of actions, by name."""
-        if self._exposure != "all":
-            yield from (tool for tool in self.tools()[len(self._meta_tools) :] if tool.name > name)
-            return
-        try:
-            while entries := self._store.entries(name, PAGE_TOOLS, Status.ACTIVE):
-                yield from filter(None, map(self._publish, entries))
-                name = entries[-1].name
+            if self._exposure == "all":
+                yield from self._all_after(name)
+            else:
+                chosen = self._choose()
+                yield from chosen[bisect_right(chosen, name, key=itemgetter(0)) :]
         except LibraryError as error:
             logger.error("The library cannot be read: %s", error)
 
-    def _publish(self, entry: Entry) -> Tool | None:
-        """Its tool, unless it has none or one that would spoil the list."""
-        known = self._checked.get(entry.name)
-        if known is None or not looks_alike(known[0], entry):
-            if len(self._checked) >= MAX_CHECKED:
-                self._checked.pop(next(iter(self._checked)))
-            known = self._checked[entry.name] = (entry, publish(entry, self._network) if entry.schemas else None)
-        return known[1]
+    def _all_after(self, name: str) -> Iterator[Written]:
+        while marks := self._store.marks(name, READ_AT_ONCE):
+            known = {name: self._written.get(name, (-1, None)) for _, name in marks}
+            tools = {name: known[name][1] for revision, name in marks if known[name][0] == revision}
+            if changed := [name for _, name in marks if name not in tools]:
+                tools |= {entry.name: self._write(entry) for entry in self._store.entries_of(changed)}
+            yield from ((name, tool) for name, tool in sorted(tools.items()) if tool)
+            name = marks[-1][1]
 
-    def _exposed(self) -> list[Tool]:
+    def _choose(self) -> list[Written]:
+        """Those exposed where not all are, by name."""
+        moment = self.moment()
+        if moment is None or moment != self._chosen_at:
+            self._chosen, self._chosen_at = sorted(self._exposed()), moment
+        return self._chosen
+
+    def _exposed(self) -> Iterator[Written]:
         if self._exposure == "none":
-            return []
-        tools: list[Tool] = []
+            return
         left = self._budget_tokens
         for entry in self._store.exposed(AUTO_CANDIDATES if self._exposure == "auto" else 0):
-            tool = self._publish(entry)
+            tool = self._write(entry)
             if tool is None:
                 continue
             if self._exposure == "auto":
@@ -177,14 +204,27 @@ class Listing:
                 if cost > left and not entry.pinned:
                     continue
                 left -= cost
-            tools.append(tool)
-        return tools
+            yield entry.name, tool
+
+    def _write(self, entry: Entry) -> bytes | None:
+        revision, tool = self._written.get(entry.name, (-1, None))
+        if revision != entry.revision:
+            tool = write_action(entry, self._network)
+            if self._written_bytes > KEPT_BYTES:
+                self._forget()
+            self._written[entry.name] = (entry.revision, tool)
+            self._written_bytes += len(tool or b"")
+        return tool
+
+    def _forget(self) -> None:
+        self._written.clear()
+        self._written_bytes = 0
 
 
-class ListCache:
-    """Middleware that keeps answers to tools/list as they went on the wire: making one costs 40 µs a tool each time.
+class Pages:
+    """Middleware that answers tools/list, with pages that are kept until the library changes.
 
-    They are what the SDK made of the handler's answer, envelope included, and stay until the library changes.
+    The SDK checks each request and makes the envelope of its answer, for a list without tools; these are put in.
     """
 
     def __init__(
@@ -196,29 +236,39 @@ class ListCache:
         self._listing = listing
         self._scopes_of = scopes_of
         self._on_first_list: Callable[[], None] | None = on_first_list
-        self._revision: int | None = None
-        self._answers: dict[tuple[str, str | None, frozenset[str]], dict[str, Any]] = {}
+        self._moment: Moment | None = None
+        self._pages: dict[tuple[str | None, frozenset[str]], Page] = {}
 
     async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
-        if ctx.method != "tools/list":
-            return await call_next(ctx)
-        cursor = (ctx.params or {}).get("cursor")
-        if not isinstance(cursor, str | None) or not connection_of(ctx).initialize_accepted:
-            return await call_next(ctx)
-        revision = self._listing.revision()
-        if revision is None or revision != self._revision or len(self._answers) >= MAX_ANSWERS:
-            self._answers.clear()
-            self._revision = revision
-        key = (ctx.protocol_version, cursor, self._scopes_of(ctx))
-        answer = self._answers.get(key)
-        if answer is None:
-            result = await call_next(ctx)
-            if not isinstance(result, dict):
-                return result
-            answer = result
-            if revision is not None and revision == self._listing.revision():
-                self._answers[key] = result
+        result = await call_next(ctx)
+        if ctx.method != "tools/list" or not isinstance(result, dict):
+            return result
+        try:
+            page = self._find((ctx.params or {}).get("cursor"), self._scopes_of(ctx))
+        except ValueError:
+            raise MCPError(INVALID_PARAMS, "No such cursor") from None
+        result["tools"] = page.tools if takes_json.get() else page.tools.items
+        if page.next_cursor:
+            result["nextCursor"] = page.next_cursor
         if (first := self._on_first_list) is not None:
             self._on_first_list = None
             first()
-        return dict(answer)
+        return result
+
+    def _find(self, cursor: str | None, scopes: frozenset[str]) -> Page:
+        moment = self._listing.moment()
+        if moment is None or moment != self._moment or len(self._pages) >= KEPT_PAGES:
+            self._pages.clear()
+            self._moment = moment
+        key = (cursor, scopes & {RUN} if cursor else scopes)
+        page = self._pages.get(key)
+        if page is None:
+            page = self._listing.page(*key)
+            if moment is not None and moment == self._listing.moment():
+                self._pages[key] = page
+        return page
+
+
+async def list_no_tools(_ctx: Context, _params: PaginatedRequestParams | None) -> ListToolsResult:
+    """The handler behind `Pages`."""
+    return ListToolsResult(tools=[])

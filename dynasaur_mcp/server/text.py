@@ -77,7 +77,9 @@ def shorten_to_tail(text: str, limit: int, rest: str) -> str:
 
 def clean_line(text: str, limit: int) -> str:
     """One printable line of at most `limit` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

@@ -174,8 +174,12 @@ def clean_descriptions(schema: JSON) -> JSON:
 
 
 def printable(line: str) -> str:
-    return "".join(character for character in line.expandtabs() if character.isprintable()).rstrip()
+    line = line.expandtabs()
+    if not line.isprintable():
+        line = "".join(character for character in line if character.isprintable())
+    return line.rstrip()
 
 
-def count_tokens(tool: Tool) -> int:
-    return (len(tool.model_dump_json(by_alias=True, exclude_none=True)) + 3) // 4
+def count_tokens(written: bytes) -> int:
+    """Of a tool as JSON."""
+    return (len(written.decode()) + 3) // 4

@@ -1,32 +1,40 @@
-"""How clients reach the server: stdio. (Network transports come later.)
+"""How clients reach the server by stdio.
 
 The SDK's own reading of stdin blocks a thread that nothing can interrupt, so a server told to stop would hang until its
-client closes the pipe; and each message costs it three changes of thread. Its `stdio_server` is therefore given streams
-that wait for their descriptor in the event loop.
+client closes the pipe; and each message costs it three changes of thread. Here both descriptors are waited for in the
+event loop.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import select
 import signal
+import socket
+import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import anyio
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
+
+from dynasaur_mcp.server.ready import takes_json, write_line
 
 logger = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 16
 LINE_BYTES = 16 << 20
 """More without an end is no message, and not held."""
-WRITE_BYTES = select.PIPE_BUF
-"""A pipe that polls as writable takes this much without blocking."""
+PIPE_BYTES = 1 << 20
+"""What stdout is made to hold, where it is a pipe: an answer in one piece, without waiting for the client to read."""
 
 
 async def serve_stdio(server: Server[Any]) -> None:
@@ -43,13 +51,35 @@ async def serve_stdio(server: Server[Any]) -> None:
 
 async def serve_descriptors(server: Server[Any], stdin: int, stdout: int) -> None:
     """Serve one client on a pair of descriptors until it is gone."""
-    lines: Any = Lines(stdin)
-    writer: Any = Writer(stdout)
+    to_server, received = anyio.create_memory_object_stream[SessionMessage | Exception]()
+    sent, to_client = anyio.create_memory_object_stream[SessionMessage]()
+    takes_json.set(True)
     try:
-        async with stdio_server(lines, writer) as (read, write):
-            await server.run(read, write, server.create_initialization_options())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_read_messages, stdin, to_server)
+            tasks.start_soon(_write_messages, stdout, to_client)
+            await server.run(received, sent, server.create_initialization_options())
     except* (BrokenPipeError, ConnectionResetError):
         logger.info("The client closed its end")
+
+
+async def _read_messages(stdin: int, to_server: ObjectSendStream[SessionMessage | Exception]) -> None:
+    async with to_server:
+        async for line in Lines(stdin):
+            message: SessionMessage | Exception
+            try:
+                message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+            except Exception as error:  # boundary: what is no message does not end the connection
+                message = error
+            await to_server.send(message)
+
+
+async def _write_messages(stdout: int, to_client: ObjectReceiveStream[SessionMessage]) -> None:
+    """A task of its own: a request that is cancelled while its answer is written does not tear the line."""
+    async with to_client:
+        with open_writer(stdout) as writer:
+            async for message in to_client:
+                await writer.write(write_line(message.message))
 
 
 async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
@@ -80,7 +110,7 @@ def claim_stdio() -> Iterator[tuple[int, int]]:
 
 
 class Lines:
-    """Lines of a descriptor as text, the way `stdio_server` iterates over its stdin."""
+    """Lines of a descriptor as text."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -119,22 +149,57 @@ class Lines:
 
 
 class Writer:
-    """Text to a descriptor, the way `stdio_server` writes to its stdout. Never blocks the event loop."""
+    """Bytes to a descriptor. Never blocks the event loop."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, write: Callable[[memoryview], int]) -> None:
+        """
+        Args:
+            write: As much as can be without blocking, or raises BlockingIOError.
+        """
         self._descriptor = descriptor
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
+        self._write = write
 
-    async def write(self, text: str) -> None:
-        left = memoryview(text.encode())
+    async def write(self, data: bytes) -> None:
+        left = memoryview(data)
         while left:
-            if not self._poll.poll(0):
-                await anyio.wait_writable(self._descriptor)
             try:
-                left = left[os.write(self._descriptor, left[:WRITE_BYTES]) :]
+                left = left[self._write(left) :]
             except BlockingIOError:
                 await anyio.wait_writable(self._descriptor)
 
-    async def flush(self) -> None:
-        """Nothing is held back."""
+
+@contextmanager
+def open_writer(descriptor: int) -> Iterator[Writer]:
+    """For as long as it is open. That a descriptor does not block must not be set on it: others share that."""
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISSOCK(mode):
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            yield Writer(descriptor, lambda data: sock.send(data, socket.MSG_DONTWAIT))
+        return
+    own = _reopen(descriptor) if stat.S_ISFIFO(mode) else None
+    if own is None:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        yield Writer(descriptor, partial(_write_piece, descriptor, poll))
+        return
+    try:
+        yield Writer(own, partial(os.write, own))
+    finally:
+        os.close(own)
+
+
+def _reopen(pipe: int) -> int | None:
+    """The same pipe by a description of its own, and larger. None where the system has no such thing, or refuses it."""
+    with suppress(OSError, AttributeError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    with suppress(OSError):
+        if sys.platform == "linux":
+            return os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return None
+
+
+def _write_piece(descriptor: int, poll: select.poll, data: memoryview) -> int:
+    """What polls as writable takes this much without blocking."""
+    if not poll.poll(0):
+        raise BlockingIOError
+    return os.write(descriptor, data[: select.PIPE_BUF])

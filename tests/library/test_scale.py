@@ -30,6 +30,8 @@ DONE: dict[str, Callable[[FileStore, Index], object]] = {
     "news": lambda store, _: store.news(),
     "changes": lambda store, _: store.changed_after((0, ""), 50),
     "page": lambda store, _: store.entries(after="a", limit=50),
+    "marks": lambda store, _: store.marks(after="a", limit=50),
+    "some": lambda store, _: store.entries_of(["one", "two"]),
     "call": lambda store, _: store.record_call("one", 1, **CALL),  # type: ignore[arg-type]
     "arguments": lambda store, _: store.recorded_arguments("one", "ann"),
     "index": lambda store, index: (put(store, write_source("four", body="1 + x")), index.update()),

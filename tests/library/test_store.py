@@ -571,3 +571,26 @@ def test_kills_at_random_moments_neither_tear_nor_lose_a_version() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert "killed    25 times" in done.stdout
+
+
+def test_marks_are_of_what_can_be_a_tool_and_tell_each_change(store: FileStore) -> None:
+    for name in ("add", "bad", "draft", "unchecked", "zoo"):
+        put(store, write_source(name))
+    store.set_status("draft", Status.DRAFT)
+    store.record_check("unchecked", 1, tests=Tests(1), schemas=None, status=Status.ACTIVE)
+    before = store.marks("", 10)
+    assert [name for _, name in before] == ["add", "bad", "zoo"]
+    assert before == [(store.get(name).revision, name) for _, name in before]
+    assert store.marks("add", 1) == before[1:2]
+    store.record_call("add", 1, principal="ann", ending=Ending.RETURNED, seconds=0.1)
+    assert store.marks("", 10) == before
+    store.set_pinned("bad", True)
+    assert store.marks("", 10) == [before[0], (store.revision, "bad"), before[2]]
+
+
+def test_entries_of_some_names_are_those_that_are_there(store: FileStore) -> None:
+    for name in ("add", "sub", "zoo"):
+        put(store, write_source(name))
+    found = {entry.name: entry for entry in store.entries_of(["zoo", "add", "nothing"])}
+    assert found == {name: store.get(name) for name in ("add", "zoo")}
+    assert store.entries_of([]) == []

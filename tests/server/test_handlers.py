@@ -114,20 +114,6 @@ async def test_first_list_is_reported_once(serve: Serve) -> None:
         assert len(calls) == 1
 
 
-async def test_pages_reach_the_client(serve: Serve, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynasaur_mcp.server.listing.PAGE_TOOLS", 7)
-    keep("alpha")
-    keep("bravo")
-    async with serve(expose="all") as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
-        first = await client.list_tools()
-        assert listed_names(first)[6:] == ["alpha"]
-        rest = await client.list_tools(cursor=first.next_cursor)
-        assert listed_names(rest) == ["bravo"]
-        assert rest.next_cursor is None
-        with pytest.raises(MCPError, match="No such cursor"):
-            await client.list_tools(cursor="rubbish")
-
-
 async def test_handshake_says_that_the_list_changes(serve: Serve) -> None:
     async with serve() as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
         assert client.server_capabilities.tools is not None

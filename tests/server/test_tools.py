@@ -11,21 +11,21 @@ import pytest
 from dynasaur_mcp.errors import ArgumentsInvalid
 from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.server.arguments import DefineAction, ExecuteAction, SearchActions, read_arguments
-from dynasaur_mcp.server.listing import Listing, is_publishable
+from dynasaur_mcp.server.listing import Listing, write_tool
 from dynasaur_mcp.server.tools import count_tokens, describe_action, describe_meta_tools
-from dynasaur_mcp.types import META_TOOLS, Ending, Schemas, Status
+from dynasaur_mcp.types import META_TOOLS, Schemas, Status
 
 
 @pytest.mark.parametrize("network", [(), tuple(f"{'x' * 60}{number}.example.org" for number in range(20))])
 def test_six_meta_tools_together_cost_at_most_1000_tokens(network: tuple[str, ...]) -> None:
-    tokens = {tool.name: count_tokens(tool) for tool in describe_meta_tools(network)}
+    tokens = {tool.name: count_tokens(write_tool(tool) or b"") for tool in describe_meta_tools(network)}
     print(tokens, sum(tokens.values()))
     assert set(tokens) == set(META_TOOLS)
     assert sum(tokens.values()) <= 1000
 
 
 def test_meta_tools_pass_the_check_of_every_protocol_version() -> None:
-    assert all(is_publishable(tool) for tool in describe_meta_tools())
+    assert all(write_tool(tool) for tool in describe_meta_tools())
 
 
 def test_action_as_a_tool_shows_schemas_title_version_and_author(make_entry: Callable[..., Any]) -> None:
@@ -54,7 +54,7 @@ def test_description_is_capped_and_has_no_control_characters(make_entry: Callabl
 
 
 def names_of(store: FileStore, exposure: Any, budget: int = 2000) -> list[str]:
-    return [tool.name for tool in Listing(store, exposure, budget).page(None).tools[len(META_TOOLS) :]]
+    return [tool["name"] for tool in Listing(store, exposure, budget).page(None).tools.items[len(META_TOOLS) :]]
 
 
 def test_policies_expose_what_they_say(store: FileStore, keep: Callable[..., Any]) -> None:
@@ -70,7 +70,9 @@ def test_policies_expose_what_they_say(store: FileStore, keep: Callable[..., Any
 
 
 def test_auto_keeps_its_budget_but_always_shows_pinned_actions(store: FileStore, keep: Callable[..., Any]) -> None:
-    cost = count_tokens(describe_action(keep("action_a")))
+    written = write_tool(describe_action(keep("action_a")))
+    assert written
+    cost = count_tokens(written)
     for letter in "bcdefgh":
         keep(f"action_{letter}")
     assert len(names_of(store, "auto", cost * 3)) == 3
@@ -79,14 +81,11 @@ def test_auto_keeps_its_budget_but_always_shows_pinned_actions(store: FileStore,
     assert names_of(store, "auto", 0) == ["action_d"]
 
 
-def test_list_changes_with_the_library_and_with_nothing_else(store: FileStore, keep: Callable[..., Any]) -> None:
+def test_new_action_is_shown_and_a_deleted_one_is_not(store: FileStore, keep: Callable[..., Any]) -> None:
     keep("alpha")
     listing = Listing(store, "auto", 2000)
-    before = listing.tools()
-    store.record_call("alpha", 1, principal="local", ending=Ending.RETURNED, seconds=0.1)
-    assert listing.tools() is before
+    assert listing.shows("alpha")
     keep("bravo")
-    assert [tool.name for tool in listing.tools()[len(META_TOOLS) :]] == ["alpha", "bravo"]
     assert listing.shows("bravo")
     store.delete("alpha")
     assert not listing.shows("alpha")
@@ -120,29 +119,9 @@ def test_bad_tool_is_left_out_with_one_log_line(
 ) -> None:
     tool = describe_action(make_entry(schemas=Schemas(schema, schema, wraps_result=False)))
     with caplog.at_level(logging.WARNING):
-        assert not is_publishable(tool)
+        assert write_tool(tool) is None
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "'add'" in caplog.text
-
-
-def test_all_pages_and_each_action_is_on_one_page(
-    store: FileStore, keep: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dynasaur_mcp.server.listing.PAGE_TOOLS", 8)
-    for number in range(20):
-        keep(f"action_{number:02}")
-    listing = Listing(store, "all", 0)
-    names: list[str] = []
-    cursor = None
-    while True:
-        page = listing.page(cursor)
-        names += [tool.name for tool in page.tools]
-        if (cursor := page.next_cursor) is None:
-            break
-        if len(names) == 8:
-            store.delete("action_01")
-            keep("action_00b")
-    assert names == [*META_TOOLS, "action_00", "action_01", *(f"action_{number:02}" for number in range(2, 20))]
 
 
 def test_every_misfit_of_the_arguments_is_said_at_once() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +17,7 @@ import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
-from dynasaur_mcp.server.transports import Lines, Writer
+from dynasaur_mcp.server.transports import Lines, open_writer
 
 pytestmark = pytest.mark.anyio
 
@@ -130,17 +131,8 @@ def test_requests_may_come_from_a_file(script: Path, tmp_path: Path) -> None:
         assert b"serverInfo" in process.stdout.read()
 
 
-@pytest.fixture
-async def pipe() -> AsyncIterator[tuple[int, int]]:
+async def test_lines_are_read_whole_however_they_arrive() -> None:
     read, write = os.pipe()
-    yield read, write
-    for descriptor in (read, write):
-        with suppress(OSError):
-            os.close(descriptor)
-
-
-async def test_lines_are_read_whole_however_they_arrive(pipe: tuple[int, int]) -> None:
-    read, write = pipe
     lines: list[str] = []
 
     async def read_lines() -> None:
@@ -154,23 +146,49 @@ async def test_lines_are_read_whole_however_they_arrive(pipe: tuple[int, int]) -
                 os.write(write, piece)
                 await anyio.wait_writable(write)
             os.close(write)
+    os.close(read)
     assert lines == ["one\n", "two\n", "é\n", "\ufffd\n", "last"]
 
 
-async def test_writing_more_than_the_pipe_holds_lets_others_run(pipe: tuple[int, int]) -> None:
-    read, write = pipe
-    text = "é" * 1_000_000
+@pytest.fixture(params=["pipe", "socket", "pipe that cannot be opened again"])
+async def ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[int, int]]:
+    """Where to read what is written at the other one, as clients make them."""
+    if request.param == "socket":
+        one, other = socket.socketpair()
+        with one, other:
+            yield one.fileno(), other.fileno()
+        return
+    if request.param != "pipe":
+        monkeypatch.setattr(sys, "platform", "another")
+    read, write = os.pipe()
+    yield read, write
+    os.close(read)
+    os.close(write)
+
+
+async def test_writing_more_than_is_taken_at_once_lets_others_run(ends: tuple[int, int]) -> None:
+    reading, writing = ends
+    data = os.urandom(5_000_000)
     received = bytearray()
-    with anyio.fail_after(20):
+    with anyio.fail_after(20), open_writer(writing) as writer:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Writer(write).write, text)
-            while len(received) < 2_000_000:
-                await anyio.wait_readable(read)
-                received += os.read(read, 1 << 16)
-    assert received.decode() == text
+            tasks.start_soon(writer.write, data)
+            while len(received) < len(data):
+                await anyio.wait_readable(reading)
+                received += os.read(reading, 1 << 16)
+    assert received == data
 
 
-async def test_stuck_writer_can_be_cancelled(pipe: tuple[int, int]) -> None:
-    with anyio.move_on_after(0) as scope:
-        await Writer(pipe[1]).write("x" * 10_000_000)
+async def test_stuck_writer_can_be_cancelled(ends: tuple[int, int]) -> None:
+    with open_writer(ends[1]) as writer, anyio.move_on_after(0) as scope:
+        await writer.write(b"x" * 10_000_000)
     assert scope.cancelled_caught
+
+
+async def test_whoever_shares_what_is_written_to_finds_it_blocking_still(ends: tuple[int, int]) -> None:
+    with open_writer(ends[1]) as writer:
+        await writer.write(b"x")
+        assert os.get_blocking(ends[1])
+    assert os.get_blocking(ends[1])
+    os.write(ends[1], b"y")
+    assert os.read(ends[0], 1) + os.read(ends[0], 1) == b"xy"
