@@ -11,13 +11,20 @@ FILE has JSON lines, one tool each, with the scenarios in which it was of use:
 - `scenarios` (or `cases`): each a question (`question`, `query`, `task`), the recorded call (`call`, `arguments`) and
   the known answer (`answer`, `expected`, `result`).
 - A call is an object of arguments by name; or `{"name": …, "arguments": {…} or […]}`, `args` and `kwargs` for short; or
-  Python as text, `add(2, b=3)`. Arguments by place get the names that the source's function gives them.
+  Python as text, `add(2, b=3)`. Arguments by place get the names that the source's function gives them. Text that is
+  more than one call with plain values is run as it is, with the action under the tool's name: its answer is its last
+  value, or what it prints. So is a call whose value JSON cannot hold.
 
-All tools are defined through MCP, each in its first scenario, where its call is made too. Then come the second
-scenarios of all tools, then the third ones: each searches with its question, makes its recorded call of the action
-found first, and compares the answer. So every search is in the whole library. A source that is refused is named with
-the reason; its later scenarios count as not found. One that likely does what another does is kept all the same, and
-counted.
+All tools are defined through MCP, each in its first scenario, as an agent would: its question is searched for, the tool
+defined, its call made. Then come the second scenarios of all tools, then the third ones: each searches with its
+question, makes its recorded call of the action found first, and compares the answer. So every search is in the whole
+library.
+
+A source that is refused is made fit where a model would have no doubt how: missing types are those of the first call's
+values, a missing docstring is the first question, a name that does not fit is cut, or made longer by the docstring,
+packages are declared as the refusal names them, and calls outside of any function are left out. Nothing of later
+scenarios is used. Such are counted as completed. One that is refused all the same is named with the reason; its later
+scenarios count as not found. One that likely does what another does is kept all the same, and counted.
 
 An answer is right if it is equal as JSON: numbers to six digits, or as many decimals as were recorded; a text that is
 JSON or a Python literal as what it says. Not rewritten is the source of a tool that was found first and answered right,
@@ -35,37 +42,17 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
 from mcp import Client, StdioServerParameters
+from recorded import Case, Scenario, complete, read_cases
 
 OWN = Path(__file__).with_name("reuse.jsonl")
 MODEL_SECONDS = 120.0
-_MISSING = object()
-
-
-@dataclass(frozen=True)
-class Scenario:
-    question: str
-    arguments: Mapping[str, Any]
-    answer: Any
-
-
-@dataclass
-class Case:
-    """A tool, its scenarios, and what became of it."""
-
-    source: str
-    name: str
-    scenarios: Sequence[Scenario]
-    is_like_another: bool = False
-    refusal: str = ""
-    first_right: bool = False
-    failures: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -79,77 +66,6 @@ class Tally:
     ran: int = 0
     right: int = 0
     tokens: int = 0
-
-
-def pick(row: Mapping[str, Any], *names: str, default: Any = _MISSING) -> Any:
-    for name in names:
-        if name in row:
-            return row[name]
-    if default is _MISSING:
-        raise ValueError(f"has no {names[0]!r}")
-    return default
-
-
-def read_case(row: Mapping[str, Any]) -> Case:
-    source = pick(row, "source", "code", "tool")
-    function = find_function(source, row.get("name"))
-    scenarios = [
-        Scenario(
-            str(pick(each, "question", "query", "task")),
-            read_call(pick(each, "call", "arguments"), function),
-            pick(each, "answer", "expected", "result"),
-        )
-        for each in pick(row, "scenarios", "cases")
-    ]
-    return Case(source, str(row.get("name") or getattr(function, "name", "")), scenarios)
-
-
-def find_function(source: str, name: str | None) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    """The function of that name, else the last public one; None where the source cannot be parsed."""
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError):
-        return None
-    functions = [node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    public = [node for node in functions if not node.name.startswith(("_", "test_"))]
-    return next((node for node in functions if node.name == name), public[-1] if public else None)
-
-
-def read_call(call: Any, function: ast.FunctionDef | ast.AsyncFunctionDef | None) -> dict[str, Any]:
-    """Its arguments by name."""
-    by_place: Sequence[Any] = ()
-    by_name: dict[str, Any]
-    if isinstance(call, str):
-        node = ast.parse(call.strip(), mode="eval").body
-        if not isinstance(node, ast.Call):
-            raise ValueError(f"{call!r} is no call")
-        by_place = [ast.literal_eval(value) for value in node.args]
-        by_name = {each.arg: ast.literal_eval(each.value) for each in node.keywords if each.arg}
-    elif isinstance(call, list):
-        by_place, by_name = call, {}
-    elif "arguments" in call or (call.keys() <= {"name", "args", "kwargs"} and call.keys() & {"args", "kwargs"}):
-        given = call.get("arguments", call.get("args", []))
-        by_place, by_name = (given, dict(call.get("kwargs", {}))) if isinstance(given, list) else ([], dict(given))
-    else:
-        by_name = dict(call)
-    if function is None:  # it will be refused, whatever it is called with
-        return by_name
-    names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
-    if len(by_place) > len(names):
-        raise ValueError(f"{call!r} has more arguments than its function")
-    return {**dict(zip(names, by_place, strict=False)), **by_name}
-
-
-def read_cases(path: Path, limit: int | None) -> list[Case]:
-    """All that can be read; a line that cannot is named on stderr."""
-    cases = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            try:
-                cases.append(read_case(json.loads(line)))
-            except (ValueError, TypeError, AttributeError, SyntaxError) as error:
-                print(f"line {number} is left out: {error}", file=sys.stderr)
-    return cases[:limit]
 
 
 def is_same(answer: Any, known: Any) -> bool:
@@ -186,30 +102,46 @@ def read_text(result: Any) -> str:
 
 
 async def define(client: Client, case: Case) -> None:
-    """In its first scenario, with its call."""
-    arguments = {"source": case.source, **({"name": case.name} if case.name else {})}
-    answer = await client.call_tool("define_action", arguments)
-    if answer.is_error and "anyway=true" in read_text(answer):
-        case.is_like_another = True
-        answer = await client.call_tool("define_action", {**arguments, "anyway": True})
-    text = read_text(answer)
-    if answer.is_error:
-        case.refusal = " ".join(text.split())
-        return
-    case.name = text.split("'")[1]
+    """In its first scenario, as an agent does: search, define what is not there, call it."""
+    if case.scenarios:
+        await search(client, case.scenarios[0].question)
+    given: dict[str, Any] = {"source": case.source}
+    if case.recorded_name:
+        given["name"] = case.recorded_name
+    refusals = ""
+    while (answer := await client.call_tool("define_action", given)).is_error:
+        text = read_text(answer)
+        refusals += text
+        before = dict(given)
+        if "anyway=true" in text:
+            case.is_like_another = given["anyway"] = True
+        else:
+            given["source"], given["name"] = complete(case, refusals)
+            case.is_completed = True
+        if given == before:
+            case.refusal = " ".join(text.split())
+            return
+    case.name = read_text(answer).split("'")[1]
     first = case.scenarios[0] if case.scenarios else None
-    case.first_right = first is not None and not await call(client, case.name, first)
+    case.first_right = first is not None and not await call(client, case, case.name, first)
 
 
-async def call(client: Client, name: str, scenario: Scenario) -> str:
-    """What is wrong with the answer, if anything; what did not run begins with "failed"."""
-    result = await client.call_tool("execute_action", {"name": name, "arguments": dict(scenario.arguments)})
+async def call(client: Client, case: Case, name: str, scenario: Scenario) -> str:
+    """What is wrong with the answer of that action, if anything; what did not run begins with "failed"."""
+    if not scenario.code:
+        arguments = dict(scenario.arguments)
+        result = await client.call_tool("execute_action", {"name": name, "arguments": arguments})
+        code = f"{case.recorded_name}(**{arguments!r})"
+    if scenario.code or (result.is_error and "JSON cannot hold" in read_text(result)):
+        code = f"from actions import {name} as {case.recorded_name}\n{scenario.code or code}"
+        result = await client.call_tool("run_python", {"code": code})
     text = read_text(result)
     if result.is_error:
         return f"failed: {' '.join(text.split())[-200:]}"
-    structured = result.structured_content
-    answers = [text, *([structured, structured.get("result")] if structured is not None else [])]
-    if any(is_same(answer, scenario.answer) for answer in answers):
+    structured = result.structured_content or {}
+    value, _, printed = text.partition("\n\n(session")[0].partition("Printed:\n")
+    answers = [structured, structured.get("result"), value.removeprefix("Value:\n"), printed]
+    if any(is_same(answer, scenario.answer) for answer in [*answers, *printed.strip().splitlines()[-1:]]):
         return ""
     return f"answered {text[:100]!r}, not {scenario.answer!r}"
 
@@ -231,7 +163,7 @@ async def reuse(client: Client, case: Case, scenario: Scenario, tally: Tally) ->
         case.failures.append(f"{scenario.question[:80]!r}: found {', '.join(names) or text.splitlines()[0]}")
     if not names:
         return
-    wrong = await call(client, names[0], scenario)
+    wrong = await call(client, case, names[0], scenario)
     tally.ran += not wrong.startswith("failed")
     if not wrong:
         tally.right += 1
@@ -272,6 +204,7 @@ def print_table(cases: Sequence[Case], tally: Tally, used: str, seconds: float) 
     rows = [
         ("tools", f"{len(cases):,}"),
         ("defined", f"{len(defined):,}"),
+        ("completed after a refusal", f"{sum(case.is_completed for case in defined):,}"),
         ("  by anyway=true, being like another", f"{sum(case.is_like_another for case in defined):,}"),
         ("refused", f"{len(cases) - len(defined):,}"),
         ("right in the first scenario", f"{sum(case.first_right for case in defined):,}"),
@@ -289,9 +222,9 @@ def print_table(cases: Sequence[Case], tally: Tally, used: str, seconds: float) 
         print(f"| {label} | {value} |")
     for case in cases:
         if case.refusal:
-            print(f"\n{case.name or '?'} was refused: {case.refusal[:400]}")
+            print(f"\n{case.recorded_name or '?'} was refused: {case.refusal[:400]}")
         for failure in case.failures:
-            print(f"\n{case.name}: {failure}")
+            print(f"\n{case.name or case.recorded_name}: {failure}")
 
 
 def share(part: int, whole: int) -> str:

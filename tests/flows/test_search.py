@@ -86,10 +86,40 @@ async def test_reuse_replays_recorded_cases_and_names_what_is_refused(
     data.write_text("\n".join([*own, json.dumps(broken), json.dumps(by_place), "no JSON"]))
     table = run_benchmark("reuse.py", "--data", str(data), "--sandbox", "jail")
     assert "| defined | 3 |" in table
+    assert "| completed after a refusal | 0 |" in table
     assert "| refused | 1 |" in table
     assert "| later scenarios | 6 |" in table
     assert "? was refused: " in table
     assert "| right | 5 (83%) |" in table
+
+
+async def test_reuse_completes_what_a_recorded_source_lacks_and_runs_what_is_more_than_a_call(
+    require: Callable[[str], None], tmp_path: Path
+) -> None:
+    require("jail")
+    bare = "def solve(values, power=2):\n    return sum(v**power for v in values)\n\nprint(solve([1]))\n"
+    long = "def tell_the_number_of_letters_that_a_text_has(text):\n    yield from {len(text)}\n"
+    row = {
+        "source": bare,
+        "scenarios": [
+            {
+                "question": "What is the sum of the squares of 1, 2 and 3?",
+                "call": "print(solve([1, 2, 3]))",
+                "answer": 14,
+            },
+            {"question": "Sum of the cubes of 1.5 and 2", "call": "x = solve([1.5, 2], power=3)", "answer": 11.375},
+            {"question": "Sum of squares of 1 to 3, halved", "call": "x = solve(range(4))\ny = x / 2", "answer": 7},
+        ],
+    }
+    of_letters = {"question": "How many letters has 'four'?", "answer": [4]}
+    call = "tell_the_number_of_letters_that_a_text_has"
+    rows = [row, {"source": long, "scenarios": [{**of_letters, "call": f"list({call}('four'))"}] * 2}]
+    data = tmp_path / "cases.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    table = run_benchmark("reuse.py", "--data", str(data), "--sandbox", "jail")
+    assert "| completed after a refusal | 2 |" in table
+    assert "| right in the first scenario | 2 |" in table
+    assert "| right | 3 (100%) |" in table
 
 
 async def test_retrieval_measures_any_folder_of_its_form(require: Callable[[str], None], tmp_path: Path) -> None:
