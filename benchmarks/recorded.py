@@ -110,8 +110,9 @@ def _read_literal_call(text: str, name: str) -> Mapping[str, Any]:
 def _read_arguments(call: Any, function: Function | None) -> dict[str, Any]:
     """By name, as the function names those that are given by place."""
     by_place: Sequence[Any] = ()
+    by_name: dict[str, Any] = {}
     if isinstance(call, list):
-        by_place, by_name = call, {}
+        by_place = call
     elif "arguments" in call or (call.keys() <= {"name", "args", "kwargs"} and call.keys() & {"args", "kwargs"}):
         given = call.get("arguments", call.get("args", []))
         by_place, by_name = (given, dict(call.get("kwargs", {}))) if isinstance(given, list) else ([], dict(given))

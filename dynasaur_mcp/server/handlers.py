@@ -129,7 +129,7 @@ class Handlers:
         return present_matches(found, full=given.detail == "full", limit=self.output_characters)
 
     async def _define(self, ctx: Context, given: DefineAction) -> CallToolResult | InputRequiredResult:
-        began = anyio.current_time()
+        began, principal = anyio.current_time(), self.callers.principal_of(ctx)
         async with self._watched(ctx):
             definition = await define_action(
                 source=given.source,
@@ -138,13 +138,14 @@ class Handlers:
                 replaces=given.replaces,
                 anyway=given.anyway,
                 tags=given.tags,
-                principal=self.callers.principal_of(ctx),
+                principal=principal,
                 store=self.store,
                 index=self.index,
                 pool=self.pool,
                 require_approval=self.require_approval,
                 changed=partial(self._announce, ctx),
             )
+        self.asked.defined(principal, definition.entry.name)
 
         def present(entry: Entry) -> CallToolResult:
             return content.present_definition(replace(definition, entry=entry), listed=self.listing.shows(entry.name))

@@ -67,6 +67,18 @@ async def test_an_answer_has_as_many_actions_as_fit_its_size(
         assert text.startswith(("2 of 60 that fit", "3 of 60 that fit"))
 
 
+async def test_action_defined_for_what_was_not_found_is_found_by_those_words_from_its_first_use_on(
+    open_client: OpenClient,
+) -> None:
+    async with open_client(model="/nowhere") as model:
+        asked = "Zweifaches einer Zahl berechnen"
+        assert "double" not in await model.text("search_actions", query=asked)
+        await model.text("define_action", source=SOURCE.format(name="double", text=""))
+        assert "double" not in await model.text("search_actions", query="Zweifaches")
+        await model.text("execute_action", name="double", arguments={"number": 2})
+        assert "double(" in await model.text("search_actions", query="Zweifaches")
+
+
 def run_benchmark(name: str, *arguments: str) -> str:
     command = [sys.executable, BENCHMARKS / name, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout

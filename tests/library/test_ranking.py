@@ -135,6 +135,28 @@ def test_what_was_asked_before_an_action_was_used_finds_it_again(index: Index, f
     assert filled.queries("send_mail") == []
 
 
+def test_what_was_asked_before_an_action_was_defined_is_what_it_is_for(index: Index, filled: FileStore) -> None:
+    asked = Asked(filled, index)
+    asked.defined("ann", "send_mail")
+    asked.found("ann", "hocuspocus ledgersheet", [])
+    asked.defined("bob", "send_mail")
+    asked.defined("ann", "read_table")
+    asked.used("ann", ["send_mail", "read_table"])
+    assert (filled.queries("read_table"), filled.queries("send_mail")) == (["hocuspocus ledgersheet"], [])
+    assert names(index.find("ledgersheet", 5))[0] == "read_table"
+
+
+def test_what_was_asked_and_has_led_to_an_action_is_not_what_a_later_one_is_for(
+    filled: FileStore, index: Index
+) -> None:
+    asked = Asked(filled, index)
+    asked.found("ann", "hocuspocus ledgersheet", ["read_table"])
+    asked.used("ann", ["read_table"])
+    asked.defined("ann", "send_mail")
+    asked.used("ann", ["send_mail"])
+    assert filled.queries("send_mail") == []
+
+
 def test_what_was_asked_outlives_the_index(filled: FileStore) -> None:
     filled.record_queries("read_table", ["ledgersheet"])
     with contextlib.closing(Index(filled, None, None)) as index:
