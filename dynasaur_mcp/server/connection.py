@@ -7,8 +7,12 @@ read its answer. Each such connection would cost a descriptor, and what is not r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import resource
+import socket
+from typing import Any
+from weakref import WeakValueDictionary
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -22,13 +26,39 @@ MOST_CONNECTIONS = 4096
 
 @functools.cache
 def most_connections() -> int:
-    """At once. Half of the descriptors that the process may have, which are made as many as are needed if it may."""
+    """At once; of those that shake hands for TLS, half as many more. Half of the descriptors that the process may have,
+    which are made as many as are needed if it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MOST_CONNECTIONS
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return min(soft, wanted) // 2 if soft != resource.RLIM_INFINITY else MOST_CONNECTIONS
+
+
+_begun: WeakValueDictionary[int, socket.socket] = WeakValueDictionary()
+"""By descriptor, those that have not yet shaken hands for TLS, the oldest first."""
+
+
+class TlsListener(socket.socket):
+    """Where too many have not yet shaken hands, the oldest goes. Nobody else would know of it: the event loop, which
+    gives each a minute for that, tells of none before."""
+
+    _dropped: socket.socket | None = None
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self._dropped and self._dropped.fileno() >= 0:
+            # The event loop takes all there are at once: until then nobody would give a descriptor back.
+            raise BlockingIOError
+        accepted, address = super().accept()
+        _begun.pop(accepted.fileno(), None)  # one that is closed
+        _begun[accepted.fileno()] = accepted
+        if len(_begun) > most_connections() // 2:
+            descriptor, self._dropped = next(iter(_begun.items()))
+            del _begun[descriptor]
+            with contextlib.suppress(OSError):
+                self._dropped.shutdown(socket.SHUT_RDWR)
+        return accepted, address
 
 
 class Connection(H11Protocol):
@@ -41,6 +71,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        _begun.pop(transport.get_extra_info("socket").fileno(), None)
         # What the socket does not take is known at once, and no more than one part of an answer is held. (With 0, TLS
         # would take an empty buffer for a full one.)
         transport.set_write_buffer_limits(high=1)

@@ -38,7 +38,7 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dynasaur_mcp.errors import SettingsError
-from dynasaur_mcp.server.connection import Connection
+from dynasaur_mcp.server.connection import Connection, TlsListener
 from dynasaur_mcp.server.door import Guard, Turns, peek, refuse, take_whole
 from dynasaur_mcp.server.events import EventLog, Events
 from dynasaur_mcp.server.metrics import Metrics
@@ -219,7 +219,7 @@ async def serve_http(
     sessions = Sessions(server, front.most_each)
     app = build_app(server, sessions, verifier, turns, metrics, front, is_ready)
     web = _Uvicorn(configure(app, front))
-    with contextlib.closing(listen(front.host, front.port)) as listener:
+    with contextlib.closing(listen(front.host, front.port, tls=bool(front.certificate))) as listener:
         async with sessions.run(), anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_on_signal, web, turns, front.drain_seconds)
             host = f"[{front.host}]" if ":" in front.host else front.host
@@ -253,7 +253,7 @@ def configure(app: ASGIApp, front: Front) -> uvicorn.Config:
     return config
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, tls: bool = False) -> socket.socket:
     """
     Raises:
         SettingsError
@@ -261,7 +261,7 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Not by `socket.create_server`: asyncio would not know its connections for TCP, and leave each answer to wait 40 ms
     # for the acknowledgement of its own head.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = (TlsListener if tls else socket.socket)(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

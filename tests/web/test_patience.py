@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
+from pathlib import Path
 
 import anyio
 import psutil
 import pytest
+import trustme
 from anyio.abc import SocketStream
 from starlette.types import Receive, Scope, Send
 
 from dynasaur_mcp.server import connection
 from dynasaur_mcp.server.web import Front, _Uvicorn, configure, listen
+from tests.flows.conftest import SERVER
 
 from .conftest import TOKEN, StartServer, WebServer
 from .test_clients import INITIALIZE, rpc
@@ -158,6 +162,25 @@ async def test_hundreds_of_half_open_connections_keep_nobody_out(
         with anyio.fail_after(20):
             while process.num_fds() > before:
                 await anyio.sleep(0.05)
+
+
+async def test_hundreds_that_never_shake_hands_keep_nobody_out_of_a_server_with_a_certificate(
+    serve_http: StartServer, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    few_descriptors = ["sh", "-c", 'ulimit -n 256; exec "$0" "$@"', *SERVER]
+    async with serve_http(tls_certificate=tmp_path / "both.pem", server=few_descriptors) as server:
+        server.verify = ssl.create_default_context()
+        authority.configure_trust(server.verify)
+        address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+        with ExitStack() as stack:
+            async with server.connect("2026-07-28") as kept:
+                for _ in range(600):
+                    stack.enter_context(socket.create_connection(address))
+                assert await kept.tools()
+                async with server.connect("legacy") as new:
+                    assert await new.tools()
 
 
 async def open_sse(server: WebServer) -> tuple[SocketStream, str]:
