@@ -205,8 +205,14 @@ async def get_all(server: Running, where: dict[str, str], path: str, target: Pat
         inner = f"{path}/{item['name']}".lstrip("/")
         if item["kind"] == "other":
             typer.echo(f"{inner!r} is no regular file: left out", err=True)
-        else:
+            continue
+        try:
             await get_all(server, where, inner, target / item["name"])
+        except ControlError as error:
+            # A name that is no Unicode is listed with this in it, and cannot be asked for.
+            if "\ufffd" not in item["name"]:
+                raise
+            typer.echo(f"{error} It is left out.", err=True)
     if listing["total"] > len(listing["items"]):
         typer.echo(
             f"{path!r} has {listing['total']} entries: only the first {len(listing['items'])} were taken", err=True

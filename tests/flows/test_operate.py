@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -91,11 +92,17 @@ def test_workers_of_a_running_server_are_listed(server: RawServer, shell: Shell,
     assert held[0][4] == "local"
     assert held[0][5].startswith("idle ")
     assert held[0][6].endswith(" MiB")
+    told = json.loads(shell.run("ps", "--json").stdout)
+    (one,) = [one for each in told["servers"] for one in each["held"] if each["pid"] == server.process.pid]
+    assert (one["name"], one["principal"], one["is_busy"]) == ("x", "local", False)
+    assert one["memory_bytes"] > 1 << 20
 
 
 def test_sessions_are_listed_and_closed(server: RawServer, shell: Shell, library: Path) -> None:
     (row,) = shell.rows("sessions", "list")
     assert (row[0], row[1], row[4], row[5]) == ("x", "local", str(server.process.pid), str(library))
+    (told,) = json.loads(shell.run("sessions", "list", "--json").stdout)
+    assert (told["name"], told["server"], told["library"]) == ("x", server.process.pid, str(library))
     assert "No session 'y' of 'local'" in shell.fail("sessions", "close", "y")
     assert shell.rows("sessions", "close", "x") == [["Session 'x' is closed."]]
     assert shell.run("sessions", "list").stderr == "No session is open.\n"
@@ -191,6 +198,34 @@ def test_files_and_folders_go_in_and_come_out_as_they_were(server: RawServer, sh
     assert (out / "data" / "given" / "empty").read_bytes() == b""
     shell.rows("files", "get", "data/given/empty", str(out / "named"), "--session", "x")
     assert (out / "named").read_bytes() == b""
+
+
+@ONE_IS_ENOUGH
+def test_folder_comes_out_without_what_is_no_file_and_says_so(server: RawServer, shell: Shell, tmp_path: Path) -> None:
+    code = "import os\nos.mkdir('d')\nos.symlink('/etc/passwd', 'd/link')\nopen('d/f', 'w').write('x')"
+    server.call("run_python", 6, code=code, session="x")
+    done = shell.run("files", "get", "d", str(tmp_path / "out"), "--session", "x")
+    assert (done.returncode, done.stderr) == (0, "'d/link' is no regular file: left out\n")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["f"]
+
+
+@ONE_IS_ENOUGH
+def test_folder_with_more_than_is_listed_says_what_was_left(server: RawServer, shell: Shell, tmp_path: Path) -> None:
+    code = "import os\nos.mkdir('d')\nfor n in range(5001): os.symlink('x', f'd/{n}')"
+    server.call("run_python", 6, code=code, session="x")
+    done = shell.run("files", "get", "d", str(tmp_path / "out"), "--session", "x")
+    assert done.stderr.splitlines()[-1] == "'d' has 5001 entries: only the first 5000 were taken"
+
+
+@ONE_IS_ENOUGH
+def test_file_that_cannot_be_asked_for_keeps_no_other_from_coming_out(
+    server: RawServer, shell: Shell, tmp_path: Path
+) -> None:
+    code = "import os\nos.mkdir('d')\nfor n in (b'a', b'b\\xff', b'c'): open(b'd/' + n, 'wb').write(n)"
+    server.call("run_python", 6, code=code, session="x")
+    done = shell.run("files", "get", "d", str(tmp_path / "out"), "--session", "x")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
+    assert (done.returncode, done.stderr) == (0, "'d/b\ufffd': there is no such file in the workspace. It is left out.\n")
 
 
 @ONE_IS_ENOUGH
