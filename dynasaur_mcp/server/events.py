@@ -41,10 +41,13 @@ class EventLog:
         """Make room for what `events` has added, at the cost of the oldest ones."""
         self._added.append((events.itself, size_bytes))
         self._left -= size_bytes
-        while self._left < 0 and len(self._added) > 1:
-            its, freed = self._added.popleft()
+        while True:
+            its, freed = self._added[0]
             if oldest := its():
+                if self._left >= 0 or len(self._added) == 1:
+                    break
                 oldest.forget_oldest()
+            self._added.popleft()
             self._left += freed
 
 

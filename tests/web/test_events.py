@@ -64,7 +64,7 @@ async def test_event_of_another_session_is_none() -> None:
     assert await replay(other, first) == []
 
 
-async def test_events_of_a_session_go_with_it_and_those_of_others_stay_within_their_room() -> None:
+async def test_events_of_a_session_go_with_it_and_leave_their_room_to_others() -> None:
     log = EventLog(kept_bytes=4000)
     ended, other = Events(log), Events(log)
     await ended.store_event("1", news("x" * 2000))
@@ -73,8 +73,12 @@ async def test_events_of_a_session_go_with_it_and_those_of_others_stay_within_th
     with pytest.raises(ReferenceError):
         await ended.store_event("1", ANSWER)
     old = await other.store_event("1", None)
-    for _ in range(8):
+    for _ in range(4):
         await other.store_event("1", news())
+    await other.store_event("1", ANSWER)
+    assert await replay(other, old) == [*4 * [news()], ANSWER]
+    for _ in range(4):
+        await other.store_event("2", news())
     assert await replay(other, old) == []
     recent = await other.store_event("1", None)
     await other.store_event("1", ANSWER)
