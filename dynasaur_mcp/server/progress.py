@@ -16,6 +16,9 @@ from dynasaur_mcp.stages import hearing_stages
 
 PROGRESS_CHARACTERS = 1000
 """Of one message, the newest."""
+AGAIN_SECONDS = 15.0
+"""After so long without news the last is told again: clients that give a request up after a minute count from the last
+they heard. A run needs none of this: it is handed over before."""
 LAST_SECONDS = 1.0
 """A client that has stopped reading delays its own result no longer."""
 
@@ -43,9 +46,12 @@ async def reporting_stages(ctx: Context) -> AsyncIterator[None]:
     to_tell, told = anyio.create_memory_object_stream[str](math.inf)
 
     async def report() -> None:
-        numbers = itertools.count(1)
-        async for text in told:
-            await _report(ctx, next(numbers), text)
+        with contextlib.suppress(anyio.EndOfStream):
+            text = await told.receive()
+            for number in itertools.count(1):
+                await _report(ctx, number, text)
+                with anyio.move_on_after(AGAIN_SECONDS):
+                    text = await told.receive()
 
     async with told, anyio.create_task_group() as tasks:
         tasks.start_soon(report)

@@ -9,6 +9,8 @@ import anyio
 import pytest
 from mcp_types import TextResourceContents
 
+from dynasaur_mcp.server import progress
+
 from .test_calls import ERAS, SLOW, open_client, text_of
 
 __all__ = ["open_client"]
@@ -81,6 +83,25 @@ async def test_prints_come_as_progress_to_a_client_that_asked(open_client: Calla
         )
         assert [message for _, message in heard] == ["Importing 'slow'\n", "begun\n"]
         assert heard[0][0] < heard[1][0]
+
+
+async def test_what_takes_long_says_again_what_it_is_at(
+    open_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "AGAIN_SECONDS", 0.1)
+    source = SLOW.replace("slow(0)", "slow(1)")
+    async with open_client() as client:
+        heard: list[tuple[float, str | None]] = []
+
+        async def hear(number: float, _total: float | None, message: str | None) -> None:
+            heard.append((number, message))
+
+        result = await client.call_tool("define_action", {"source": source}, progress_callback=hear)
+        assert not result.is_error, text_of(result)
+        messages = [message for _, message in heard]
+        assert messages.count("Read 'slow'; testing it") > 2
+        assert messages[-1] == "Kept 'slow': v1"
+        assert [number for number, _ in heard] == list(range(1, len(heard) + 1))
 
 
 async def test_flood_of_prints_is_told_in_few_short_messages(open_client: Callable[..., Any]) -> None:
