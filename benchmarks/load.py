@@ -262,9 +262,7 @@ def main() -> None:
     options.add_argument("--faults", choices=["none", "kill", "engine"], default="none")
     options.add_argument("--sandbox", choices=["jail", "docker"], default="jail")
     options.add_argument("--principals", type=int, default=4)
-    options.add_argument(
-        "--requests-each", type=int, default=512, help="open at once, of one principal; less: some are 429"
-    )
+    options.add_argument("--requests-each", type=int, default=512, help="open at once of one principal; less: some 429")
     options.add_argument("--restart-engine", help="command that restarts the engine and returns once it answers")
     given = options.parse_args()
     if given.faults == "engine" and not given.restart_engine:

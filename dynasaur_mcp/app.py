@@ -62,6 +62,7 @@ class App:
         """What can be measured at any time: by name, what it says and how it is read."""
         return {
             "sessions": ("Sessions that are open", lambda: self.pool.open_sessions),
+            "workers_ready": ("Workers that wait for a session", lambda: len(self.pool.workers.warm_ids())),
         }
 
     async def changed(self, _change: LibraryChanged) -> None:

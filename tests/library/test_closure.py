@@ -104,6 +104,13 @@ def test_examples_of_what_supports_it_stay_behind() -> None:
     assert source == 'def g():\n    """G."""\n    return 1\n\n\ndef f(): return g()\n'
 
 
+def test_docstring_in_two_parts_keeps_its_example_rather_than_break() -> None:
+    helper = """def g():\n    'G.' "\\n\\n>>> g()\\n1"\n    return 1"""
+    source = extract(helper, "def f(): return g()")
+    assert helper in source
+    assert call(source) == 1
+
+
 def test_what_it_was_decorated_with_sees_what_came_later() -> None:
     source = extract("RATE = 2\ndef d(g): return lambda: RATE", "@d\ndef f(): ...", "RATE = 3")
     assert call(source) == 3
@@ -207,6 +214,13 @@ def test_imports_of_its_own_module_in_examples_are_left_out() -> None:
     source = extract_file(f'def g(): return 1\ndef f():\n    """F.\n\n    {examples}\n    """\n    return 1\n')
     assert "import" not in source
     assert "def g()" in source
+
+
+def test_other_imports_in_examples_stay_and_new_names_are_bound_again() -> None:
+    examples = ">>> from os import path\n    >>> from p.m import g,\n    >>> from p.m import g as h\n    >>> h()\n    1"
+    source = extract_file(f'def g(): return 1\ndef f():\n    """F.\n\n    {examples}\n    """\n    return g()\n')
+    again = examples.replace("from p.m import g as h", "h = g")
+    assert again in source
 
 
 @pytest.mark.parametrize(
