@@ -106,8 +106,13 @@ def test_long_arguments_and_those_named_like_secrets_are_not_kept(folder: Path) 
         call(store, arguments={"x": "a" * 99})
         for name in ("password", "apiKey", "api_key", "access_token", "client_secret", "DB_PASSWD"):
             call(store, arguments={"x": 1, name: "hunter2"})
+        deep: list[JSON] = []
+        for _ in range(100_000):
+            deep = [deep]
+        call(store, arguments={"x": deep})
         call(store, arguments={"x": 1})
         assert store.recorded_arguments("add", "ann") == [{"x": 1}]
+        assert store.get("add").calls == 9
     assert b"hunter2" not in b"".join(path.read_bytes() for path in folder.glob(".ledger*"))
 
 
