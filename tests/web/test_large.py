@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from mcp_types import TextResourceContents
 
+from dynasaur_mcp.library.filestore import FileStore
+from dynasaur_mcp.library.reading import read_action
+from dynasaur_mcp.types import META_TOOLS, Schemas, Status, Tests
 from tests.flows.conftest import Model, text_of
 
 from .conftest import Connect
@@ -99,3 +104,31 @@ async def test_texts_of_any_characters_come_in_parts_that_fit(connect: Connect) 
         assert await read_whole(model, uri) == "Printed:\n" + "🦖" * 200_000
         for name, text in texts.items():
             assert await read_whole(model, f"dynasaur://sessions/default/files/{name}") == text * 400_000
+
+
+@pytest.mark.parametrize("letter", ["x", "🦖"], ids=["text", "pairs"])
+async def test_page_of_tools_as_large_as_there_is_reaches_clients(connect: Connect, library: Path, letter: str) -> None:
+    # As the stateless era over HTTP writes it: in ASCII.
+    options = {"type": "string", "enum": [letter * (1_003_000 // (len(json.dumps(letter)) - 2))]}
+    schema = {"type": "object", "properties": {}}
+    with closing(FileStore(library)) as store:
+        for name, properties in (
+            ("large", {"option": options}),
+            ("small", {"option": {"type": "string", "enum": ["y" * 5000]}}),
+            ("too_large", {"one": options} | {"two": options}),
+        ):
+            store.put(
+                read_action(f'def {name}(option: str) -> dict:\n    """Take one."""\n    return {{}}\n'),
+                author="ada",
+                tests=Tests(1),
+                schemas=Schemas({**schema, "properties": properties}, schema, wraps_result=False),
+                status=Status.ACTIVE,
+                expected_version=0,
+            )
+    async with connect(expose="all") as model:
+        for _ in range(2):
+            page = await model.client.list_tools(cache_mode="bypass")
+            assert [tool.name for tool in page.tools] == [*META_TOOLS, "large"]
+            assert page.tools[-1].input_schema["properties"] == {"option": options}
+            rest = await model.client.list_tools(cursor=page.next_cursor, cache_mode="bypass")
+            assert ([tool.name for tool in rest.tools], rest.next_cursor) == (["small"], None)
