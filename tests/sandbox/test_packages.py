@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,12 @@ import psutil
 import pytest
 
 from dynasaur_mcp.errors import RequirementsInvalid, SandboxUnavailable
-from dynasaur_mcp.sandbox import packages, sets
+from dynasaur_mcp.sandbox import packages
 from dynasaur_mcp.sandbox import wheels as uv_wheels
 from dynasaur_mcp.sandbox.bubblewrap import find_bwrap
-from dynasaur_mcp.sandbox.packages import PackageStore, sweep_folder
-from dynasaur_mcp.sandbox.requirements import explain, explain_refusal, read_requirements
+from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.resolved import Resolutions, Resolved, forget_resolved
-from dynasaur_mcp.sandbox.sets import NOTE, STAGED, USED, HeldSets, read_note
+from dynasaur_mcp.sandbox.sets import NOTE, STAGED, USED, read_note
 from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.types import PackageRules
 
@@ -202,106 +199,6 @@ async def test_cancelled_install_leaves_nothing_and_no_uv(tmp_path: Path, wheels
     assert psutil.Process().children() == []
 
 
-@contextlib.contextmanager
-def locked_elsewhere(folder: Path) -> Iterator[None]:
-    """Another process makes a set there; it is killed at the end."""
-    code = f"import fcntl, os; fcntl.flock(os.open({str(folder)!r}, 0), fcntl.LOCK_SH); print(flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout
-        other.stdout.readline()
-        yield
-        other.kill()
-
-
-async def test_half_a_set_left_by_a_killed_server_is_swept_and_one_in_the_making_is_not(
-    tmp_path: Path, wheels: Path
-) -> None:
-    store = make_store(tmp_path)
-    left, making = store.folder / f"{STAGED}left", store.folder / f"{STAGED}making"
-    for folder in (left, making):
-        folder.mkdir()
-        os.utime(folder, (0, 0))
-    with locked_elsewhere(making):
-        key = (await install(store, "plain")).name
-        assert sets_of(store) == sorted([making.name, key])
-    sweep_folder(store.folder.parent, ANY.most_bytes)
-    assert sets_of(store) == [key]
-
-
-async def test_sets_used_least_recently_go_when_there_is_no_more_room(tmp_path: Path, wheels: Path) -> None:
-    for name in ("first", "second", "third"):
-        make_wheel(wheels, name, "1.0", megabytes=1)
-    store = make_store(tmp_path, most_bytes=5 << 19)
-    first, second = await install(store, "first"), await install(store, "second")
-    os.utime(first / USED, (2000, 2000))
-    os.utime(second / USED, (1000, 1000))
-    third = await install(store, "third")
-    assert sets_of(store) == sorted([first.name, third.name])
-
-
-async def test_set_that_a_worker_uses_is_never_removed(tmp_path: Path, wheels: Path) -> None:
-    store = make_store(tmp_path)
-    used, unused = await install(store, "plain<2"), await install(store, "plain")
-    worker = HeldSets()
-    assert worker.hold(str(used))
-    removed = sweep_folder(store.folder.parent, 0)
-    assert sets_of(store) == [used.name]
-    assert removed["sets"] == 1
-    assert removed["bytes"] > 0
-    worker.let_go()
-    assert sweep_folder(store.folder.parent, 0)["left_bytes"] == 0
-    assert not unused.exists()
-
-
-async def test_set_held_alone_by_hostile_code_is_still_used_by_others(tmp_path: Path, wheels: Path) -> None:
-    folder = await install(make_store(tmp_path), "plain")
-    with sets._lock_alone(str(folder / NOTE)):
-        assert HeldSets().hold(str(folder))
-
-
-async def test_set_made_again_is_held_again(tmp_path: Path, wheels: Path) -> None:
-    store, worker = make_store(tmp_path), HeldSets()
-    folder = await install(store, "plain")
-    assert worker.hold(str(folder))
-    shutil.rmtree(folder)
-    assert not worker.hold(str(folder))
-    await install(store, "plain")
-    assert worker.hold(str(folder))
-    assert sweep_folder(store.folder.parent, 0)["sets"] == 0
-
-
-async def test_set_larger_than_all_may_be_is_refused_and_leaves_nothing(tmp_path: Path, wheels: Path) -> None:
-    make_wheel(wheels, "large", "1.0", megabytes=2)
-    store = make_store(tmp_path, most_bytes=1 << 20)
-    with pytest.raises(SandboxUnavailable, match="packages-bytes"):
-        await install(store, "large")
-    assert sets_of(store) == []
-
-
-async def test_sets_of_an_interpreter_or_image_that_is_gone_are_removed(tmp_path: Path, wheels: Path) -> None:
-    here, image = make_store(tmp_path), make_store(tmp_path, Target("3.13", "x86_64-manylinux_2_36"))
-    for store in (here, image):
-        await install(store, "plain")
-    root = here.folder.parent
-    assert sweep_folder(root, ANY.most_bytes)["sets"] == 0
-    assert sweep_folder(root, ANY.most_bytes, {image.target.tag})["sets"] == 0
-    assert sweep_folder(root, ANY.most_bytes, set())["sets"] == 1
-    assert (len(sets_of(here)), sets_of(image)) == (1, [])
-    (here.folder / "python").write_text(str(tmp_path / "python-that-was-removed"))
-    assert sweep_folder(root, ANY.most_bytes)["sets"] == 1
-
-
-def test_sets_that_unseen_users_may_use_are_left(tmp_path: Path) -> None:
-    for name, used_at in (("old", 1000), ("new", 2000)):
-        folder = tmp_path / "tag" / name
-        folder.mkdir(parents=True)
-        (folder / NOTE).write_text('{"bytes": 4096}')
-        (folder / USED).touch()
-        os.utime(folder / USED, (used_at, used_at))
-    assert sets.sweep(str(tmp_path), 0, unseen_since=1500.0) == {"sets": 1, "bytes": 4096, "left_bytes": 4096}
-    assert [path.name for path in (tmp_path / "tag").iterdir()] == ["new"]
-
-
 def install_apart(tmp_path: Path, cache: list[str], *requirements: str) -> list[str]:
     """What comes of installing each alone in a process that has the cache as these words to bubblewrap say."""
     code = (
@@ -344,39 +241,6 @@ async def test_full_disk_is_said_plainly_and_leaves_nothing_half(tmp_path: Path,
     assert small == (await make_store(tmp_path).resolve(("plain",))).key
 
 
-@pytest.mark.parametrize(
-    ("requirement", "named"),
-    [("absent", "'absent'"), ("plain>=9", "'plain>=9'"), ("plain==1.0 ; python_version>'3'", "plain==1.0")],
-)
-async def test_set_that_does_not_resolve_names_the_requirement(
-    requirement: str, named: str, tmp_path: Path, wheels: Path
-) -> None:
-    make_wheel(wheels, "needy", "3.0", requires="plain>=2")
-    store = make_store(tmp_path)
-    with pytest.raises(RequirementsInvalid) as raised:
-        await install(store, requirement, "needy>=3")
-    assert named in str(raised.value.problems[0])
-    assert requirement in raised.value.culprits
-    assert str(tmp_path) not in str(raised.value)
-    assert sets_of(store) == []
-
-
-async def test_requirements_that_exclude_each_other_are_named_together(tmp_path: Path, wheels: Path) -> None:
-    with pytest.raises(RequirementsInvalid, match="no versions fit 'needy' and 'plain>=2' together") as raised:
-        await make_store(tmp_path).resolve(("needy", "plain>=2"))
-    assert raised.value.culprits == ("needy", "plain>=2")
-
-
-async def test_package_without_wheels_is_refused_rather_than_built(tmp_path: Path, wheels: Path) -> None:
-    (wheels / "source-1.0.tar.gz").write_bytes(b"")
-    make_wheel(wheels, "above", "1.0", requires="source")
-    store = make_store(tmp_path)
-    with pytest.raises(RequirementsInvalid, match=r"'source==1\.0' has no wheel for Python"):
-        await store.resolve(("source", "plain"))
-    with pytest.raises(RequirementsInvalid, match=r"'source==1\.0', which 'above' needs, has no wheel for Python"):
-        await store.resolve(("above",))
-
-
 async def test_index_that_does_not_answer_is_the_operators_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,80 +264,3 @@ async def test_install_that_takes_too_long_is_stopped(
     with pytest.raises(SandboxUnavailable, match="took over"):
         await store.install(resolved)
     assert sets_of(store) == []
-
-
-@pytest.mark.parametrize(
-    ("rules", "refused"),
-    [
-        (PackageRules("none"), ["plain", "Needy_Thing"]),
-        (PackageRules("listed"), ["plain", "Needy_Thing"]),
-        (PackageRules("listed", ("other", "needy.thing")), ["plain"]),
-        (PackageRules("listed", ("Plain", "needy-thing")), []),
-        (PackageRules("any"), []),
-    ],
-    ids=["none", "nothing listed", "one listed", "both listed", "any"],
-)
-async def test_what_the_rules_refuse_is_named_before_anything_is_resolved(
-    rules: PackageRules, refused: list[str], tmp_path: Path
-) -> None:
-    if not refused:
-        assert len(read_requirements(("plain>=1", "Needy_Thing"), rules)) == 2
-        return
-    with pytest.raises(RequirementsInvalid) as raised:
-        await PackageStore(tmp_path, Target(PYTHON), rules).resolve(("plain>=1", "Needy_Thing"))
-    assert [text.partition(">")[0] for text in raised.value.culprits] == refused
-    assert all("--packages" in str(problem) for problem in raised.value.problems)
-    assert list(tmp_path.iterdir()) == []
-
-
-async def test_what_a_listed_package_depends_on_comes_with_it(tmp_path: Path, wheels: Path) -> None:
-    store = make_store(tmp_path, policy="listed", allowed=("needy",))
-    assert (await store.resolve(("needy",))).versions == ("needy==1.0", "plain==1.0")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "/etc", "./here", "-e .", "--index-url=x", "-r file", "plain @ file:///x.whl", "https://x/y.whl", "git+https://x/y",
-        "plain; platform_version == 'x\n--find-links /etc #'",
-        r"plain; platform_version == 'x\n--find-links /etc #'",
-        "plain; platform_version == '\udcff'",
-        "p" * 501,
-        "plain\nneedy", "", "plain --no-binary", "a b",
-    ],
-)  # fmt: skip
-def test_what_is_no_name_in_the_index_is_refused(text: str) -> None:
-    with pytest.raises(RequirementsInvalid):
-        read_requirements((text,), ANY)
-
-
-def test_all_refused_requirements_are_told_at_once() -> None:
-    with pytest.raises(RequirementsInvalid) as raised:
-        read_requirements(("./here", "plain", "plain @ file:///x.whl"), ANY)
-    assert len(raised.value.problems) == 2
-
-
-def test_more_requirements_than_anyone_needs_are_refused() -> None:
-    with pytest.raises(RequirementsInvalid, match="51 requirements; at most 50"):
-        read_requirements([f"package{number}" for number in range(51)], ANY)
-
-
-def test_extras_versions_and_markers_are_kept() -> None:
-    given = "My_Pkg[a,b] >=1,<2; python_version > '3.8'"
-    assert read_requirements((given,), ANY) == {'my-pkg[a,b]<2,>=1; python_version > "3.8"': given}
-
-
-def test_reason_has_no_decoration_path_or_address() -> None:
-    said = "  × No solution found when resolving dependencies:\n  ╰─▶ Because a is in /home/me/x and `https://u:p@h/simple/`.\n"
-    assert explain(said) == "Because a is in … and `the package index`."
-
-
-def test_long_reason_is_told_by_its_end() -> None:
-    told = explain("Because a" + ", we can conclude b. And because a" * 40 + " and you require z.")
-    assert len(told) <= 410
-    assert told.startswith("… ")
-    assert told.endswith("you require z.")
-
-
-def test_refusal_that_blames_nobody_names_all() -> None:
-    assert explain_refusal("something new", {"a": "a", "b<2": "b<2"}, "here").culprits == ("a", "b<2")
