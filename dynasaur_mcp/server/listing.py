@@ -134,7 +134,7 @@ class Listing:
         if self._exposure == "all":
             entry = self._store.get(name)
             return entry.status is Status.ACTIVE and self._write(entry) is not None
-        return any(shown == name for shown, _ in self._choose())
+        return any(shown == name for shown, _ in self._actions_after(""))
 
     def input_schema(self, name: str) -> dict[str, Any] | None:
         """Of the tool of that name; None where there is none."""

@@ -21,6 +21,7 @@ from mcp_types import Tool
 
 from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.reading import read_action
+from dynasaur_mcp.server.listing import Exposure, Listing
 from dynasaur_mcp.server.scopes import ALL_SCOPES, READ, RUN
 from dynasaur_mcp.server.transports import serve_descriptors
 from dynasaur_mcp.types import META_TOOLS, Ending, Schemas, Status
@@ -232,6 +233,20 @@ async def test_library_that_took_the_place_of_another_is_listed(
             path.unlink()
         shutil.copytree(tmp_path / "other", tmp_path / "library", dirs_exist_ok=True)
         assert "The new one." in ((await list_pages(client))[0][-1].description or "")
+
+
+@pytest.mark.parametrize("expose", ["auto", "all"])
+async def test_library_that_cannot_be_read_leaves_the_meta_tools_until_it_can(
+    store: FileStore, serve: Serve, keep: Keep, tmp_path: Path, expose: Exposure
+) -> None:
+    in_the_way = tmp_path / "library" / ".ledger.sqlite3"
+    in_the_way.mkdir()
+    assert not Listing(store, "auto", 2000).shows("add")
+    async with serve(expose=expose) as (server, _), Client(InMemoryTransport(server), mode="legacy") as client:
+        assert await list_names(client) == list(META_TOOLS)
+        in_the_way.rmdir()
+        keep("add")
+        assert await list_names(client) == [*META_TOOLS, "add"]
 
 
 async def test_bad_tools_are_left_out_and_warned_of_once_however_often_the_list_is_made(
