@@ -183,35 +183,6 @@ def test_what_is_there_under_another_name_is_not_kept_again_and_what_is_likely_s
     assert (how, "'split_at_comma' is the same code, names and comments aside. Use that" in note) == ("not kept", True)
 
 
-def test_functions_of_an_archive_are_imported(jailed: Run, package: Path, tmp_path: Path) -> None:
-    archive = tmp_path / "numbers.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        for path in package.glob("*.py"):
-            file.write(path, f"numbers-1.0/{path.relative_to(package.parent)}")
-    told = rows(jailed("actions", "import", str(archive)))
-    assert told["mean"][0] == "kept"
-
-
-@pytest.mark.parametrize("name", ["../evil.py", "/etc/evil.py", "a/../../evil.py", "..\\evil.py", "C:/evil.py"])
-def test_an_archive_that_leads_out_of_itself_is_refused(dynasaur: Run, tmp_path: Path, name: str) -> None:
-    archive = tmp_path / "evil.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("good.py", ADD)
-        file.writestr(zipfile.ZipInfo(name), ADD)
-    assert_one_line(dynasaur("actions", "import", str(archive)), 1, "leads out of it")
-    assert library(tmp_path) == {}
-
-
-def test_a_huge_archive_is_refused(dynasaur: Run, tmp_path: Path) -> None:
-    archive = tmp_path / "huge.zip"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for number in range(110):
-            file.writestr(f"m{number}.py", "#" * 1_000_000)
-    assert_one_line(dynasaur("actions", "import", str(archive)), 1, "more than 100 MB")
-    archive.write_bytes(archive.read_bytes()[:5000])
-    assert_one_line(dynasaur("actions", "import", str(archive)), 1, "neither Python nor a zip")
-
-
 def test_what_is_no_python_is_skipped_and_says_why(jailed: Run, tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     folder.mkdir()
