@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -33,6 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(given)
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.stderr.write(f"dynasaur-mcp: What is to be written has no room: {error.strerror}.\n")
+        return 1
     except Exception as error:  # boundary: ours become one line on stderr, a bug keeps its traceback
         ours = list(find_our_errors(error))
         if not ours:

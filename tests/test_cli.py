@@ -159,6 +159,17 @@ def test_unusable_library_is_one_line_and_exit_1(dynasaur: Run, tmp_path: Path) 
         assert_one_line(dynasaur(*arguments, "--library", str(tmp_path / "file")), 1, "library")
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["actions", "list", "--json"], ["config"]], ids=" ".join)
+def test_output_that_has_no_room_is_one_line_and_exit_1(tmp_path: Path, arguments: list[str]) -> None:
+    environment = {**os.environ, "DYNASAUR_LIBRARY": str(tmp_path / "library")}
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment
+        )
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (1, 1), ran.stderr
+    assert "No space left on device" in ran.stderr
+
+
 def test_unknown_action_is_one_line_and_exit_1(dynasaur: Run) -> None:
     assert_one_line(dynasaur("actions", "show", "ad"), 1, "No action named 'ad'")
     assert_one_line(dynasaur("actions", "remove", "ad"), 1, "No action named 'ad'")
