@@ -99,8 +99,7 @@ class Load:
             try:
                 if (refused := await caller.open()) is not None:
                     await self._wait_as_told(refused, "initialize")
-                    continue
-                while time.monotonic() < self.ends_at and self.callers[number] is caller:
+                while not refused and time.monotonic() < self.ends_at and self.callers[number] is caller:
                     await self._ask(caller, choose, f"s{number // (2 * self.principals) % self.sessions_each}")
                 await caller.close()
             except (ConnectionError, asyncio.IncompleteReadError, TimeoutError) as error:

@@ -98,8 +98,9 @@ class Caller:
         return None if answer.status == 202 else answer
 
     async def close(self) -> None:
-        if self.session:
-            await self.send("DELETE")
+        if self.session and (answer := await self.send("DELETE")).status == 429:
+            await asyncio.sleep(int(answer.headers["retry-after"]))
+            await self.close()
         self.abort()
 
     def abort(self) -> None:
