@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,9 @@ _TABLES = ("state", "documents", "words", "vectors")
 
 _WEIGHTS = (3.0, 2.0, 0.5, 1.5, 0.5, 1.0)
 """Of a word in the name, tags, parameters, docstring, examples, queries."""
+
+_ONCE = 1.2
+"""BM25 of a word, as a multiple of its rarity, where a docstring of usual length has it once."""
 
 _log = logging.getLogger(__name__)
 
@@ -137,24 +141,47 @@ def remove_document(connection: sqlite3.Connection, id_: int) -> None:
     connection.execute("UPDATE state SET size = size - 1")
 
 
-def match_words(connection: sqlite3.Connection, counts: Mapping[str, int], size: int) -> dict[int, float]:
-    """Ids -> BM25, of those documents that have the rarest words.
+def match_words(
+    connection: sqlite3.Connection, texts: Sequence[Sequence[str]], counts: Mapping[str, int], size: int
+) -> list[dict[int, float]]:
+    """For each text, ids -> BM25, of the documents that have any of the rarest words of a text.
 
     Args:
+        texts: The words of each.
         counts: For each word, how many documents have it.
         size: How many documents there are.
 
-    Scoring one takes FTS5 4 µs, and common words are in very many: these only add to the score of what rarer ones
-    found.
+    Common words are in very many documents: these only add to the score of what rarer ones found, and as if each had
+    such a word once. For FTS5's own score of one, all that have it would be counted first.
     """
-    there = sorted((token for token in counts if counts[token]), key=lambda token: counts[token])
-    found = itertools.accumulate(counts[token] for token in there)
-    count = len(there) if size <= LEADING else max(1, sum(total <= LEADING for total in found))
-    leading, rest = there[:count], there[count:]
-    scores = _score(connection, quote_words(leading)) if leading else {}
-    if rest:
-        scores |= _score(connection, f"({quote_words(leading)}) AND ({quote_words(rest)})")
-    return scores
+    there = sorted({word for words in texts for word in words if counts[word]}, key=lambda word: (counts[word], word))
+    leading = {word for words in texts for word in _choose_leading(words, counts, size)} or set(there[:1])
+    found = quote_words([word for word in there if word in leading])
+    once = {word: _ONCE * max(math.log((size - counts[word] + 0.5) / (counts[word] + 0.5)), 0.0) for word in there}
+    scores = {word: _score(connection, word) for word in leading}
+    for word in there:
+        if word not in leading:
+            ids = _match(connection, f"({found}) AND {quote_words([word])}", LEADING * len(texts))
+            scores[word] = dict.fromkeys(ids, once[word])
+            if len(leading) == 1:
+                # That may be a common one too, with more documents than were scored.
+                scores[there[0]] = dict.fromkeys(ids, once[there[0]]) | scores[there[0]]
+    return [_add([scores[word] for word in words if word in scores]) for words in texts]
+
+
+def _choose_leading(words: Sequence[str], counts: Mapping[str, int], size: int) -> list[str]:
+    """The rarest; all in a small library."""
+    there = sorted((word for word in words if counts[word]), key=lambda word: counts[word])
+    found = itertools.accumulate(counts[word] for word in there)
+    return there if size <= LEADING else there[: sum(total <= LEADING for total in found)]
+
+
+def _add(scores: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    sums: dict[int, float] = {}
+    for each in scores:
+        for id_, score in each.items():
+            sums[id_] = sums.get(id_, 0.0) + score
+    return sums
 
 
 def count_words(connection: sqlite3.Connection, tokens: Sequence[str]) -> dict[str, int]:
@@ -169,9 +196,14 @@ def explain_words(connection: sqlite3.Connection, tokens: Sequence[str], id_: in
     return tuple(token for token in tokens if connection.execute(query, (quote_words([token]), id_)).fetchone())
 
 
-def _score(connection: sqlite3.Connection, expression: str) -> dict[int, float]:
+def _score(connection: sqlite3.Connection, word: str) -> dict[int, float]:
     query = f"SELECT rowid, -bm25(words, {', '.join(map(str, _WEIGHTS))}) FROM words WHERE words MATCH ? LIMIT ?"
-    return dict(connection.execute(query, (expression, LEADING)).fetchall())
+    return dict(connection.execute(query, (quote_words([word]), LEADING)).fetchall())
+
+
+def _match(connection: sqlite3.Connection, expression: str, limit: int) -> list[int]:
+    query = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
+    return [id_ for (id_,) in connection.execute(query, (expression, limit))]
 
 
 def _open(path: Path | None) -> sqlite3.Connection:

@@ -157,7 +157,7 @@ class Index:
         tokens = [read_query(text) for text in texts]
         with self._documents.using() as connection:
             counts = self._count(connection, {token for some in tokens for token in some})
-            found = [match_words(connection, {token: counts[token] for token in some}, self.size) for some in tokens]
+            found = match_words(connection, tokens, counts, self.size)
         scores = [[spread_words(each, self.size)] for each in found]
         if vectors is not None and asked is not None:
             leading = [heapq.nlargest(CANDIDATES, each, key=each.__getitem__) for each in found]
