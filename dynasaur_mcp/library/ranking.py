@@ -40,8 +40,9 @@ class Scores:
     absent: float
     """Of a document that is not among the found ones."""
 
-    def standardise(self, id_: int) -> float:
-        return (self.found.get(id_, self.absent) - self.mean) / self.deviation if self.deviation > 0 else 0.0
+    def standardise(self, ids: Sequence[int]) -> list[float]:
+        find, absent, mean, deviation = self.found.get, self.absent, self.mean, self.deviation
+        return [(find(id_, absent) - mean) / deviation if deviation > 0 else 0.0 for id_ in ids]
 
 
 def spread_words(found: Mapping[int, float], size: int) -> Scores:
@@ -59,13 +60,16 @@ def rank(parts: Sequence[Sequence[Scores]], candidates: Collection[int]) -> dict
         parts: The scores by words and by meaning, of the whole query first, then of each part if it has several.
     """
 
-    def stand_out(part: Sequence[Scores], id_: int) -> float:
-        return sum(scores.standardise(id_) for scores in part) / len(part)
+    ids = list(candidates)
 
-    whole, *rest = parts
-    if not rest:
-        return {id_: stand_out(whole, id_) for id_ in candidates}
-    return {id_: (stand_out(whole, id_) + max(stand_out(part, id_) for part in rest)) / 2 for id_ in candidates}
+    def stand_out(part: Sequence[Scores]) -> list[float]:
+        return [sum(each) / len(part) for each in zip(*(scores.standardise(ids) for scores in part), strict=True)]
+
+    whole, *rest = map(stand_out, parts)
+    if rest:
+        best = map(max, zip(*rest, strict=True))
+        whole = [(by_whole + by_part) / 2 for by_whole, by_part in zip(whole, best, strict=True)]
+    return dict(zip(ids, whole, strict=True))
 
 
 def measure_words(counts: Mapping[str, int], size: int) -> dict[str, float]:
