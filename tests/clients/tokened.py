@@ -13,7 +13,7 @@ build_app = web.build_app
 
 
 def build_tokened_app(server: Any, *parts: Any) -> Any:
-    server.middleware.append(answer)
+    server.middleware.insert(0, answer)  # outside of ours, which puts the tools in
     of_actions = server.get_tool_input_schema
     server.get_tool_input_schema = lambda name: INPUT_SCHEMAS.get(name) or of_actions(name)
     app = build_app(server, *parts)
