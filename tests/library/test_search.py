@@ -249,6 +249,29 @@ def renew_meanwhile(index: Index, name: str, times: int) -> Iterator[None]:
     renewing.join()
 
 
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [("zebra of ledgers", "draw_both"), ("sort ledgers", "order_both")],
+    ids=["what a rare word found", "what only common words find"],
+)
+def test_a_word_that_many_have_counts_in_a_large_library_too(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, query: str, first: str
+) -> None:
+    monkeypatch.setattr("dynasaur_mcp.library.documents.LEADING", 2)
+    texts = {
+        "draw_one": "Draw a zebra.",
+        "draw_both": "Draw a zebra, with all the ledgers beside it.",
+        **{f"order_{number}": "Sort letters." for number in ("first", "second")},
+        **{f"burn_{number}": "Burn some ledgers." for number in ("first", "second")},
+        "order_both": "Sort all the letters that are in ledgers.",
+        **{f"send_{number}": "Send a letter." for number in ("first", "second", "third", "fourth")},
+    }
+    for name, text in texts.items():
+        put(store, write_source(name, text))
+    with contextlib.closing(Index(store, None, None)) as index:
+        assert names(search(query, index, store))[0] == first
+
+
 def test_without_a_model_words_are_all_and_the_log_says_so(
     open_index: OpenIndex, filled: FileStore, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
