@@ -107,7 +107,7 @@ class FileStore:
 
     @property
     def identity(self) -> str:
-        return self._ledger.identity()
+        return self._known.identity()  # as with `exposed`
 
     def changed_after(self, mark: Mark, limit: int) -> list[Mark]:
         return self._ledger.find_changed(mark, limit)
