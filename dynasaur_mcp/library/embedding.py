@@ -1,8 +1,8 @@
 """Text -> vector, by a sentence-transformers model that is loaded in the background. Without it, words are all.
 
 In float32: bfloat16 takes half the time for a library and three quarters for a query, but its kernels, one for each
-shape of a batch, had taken 300 MB after 240 batches. In 8 bits (`quantize_dynamic`) both take half the time, and of a
-hundred first hits by meaning alone one to three are lost.
+shape of a batch, had taken 300 MB after 240 batches. In 8 bits (`quantize_dynamic`) both take half the time, and by
+meaning alone one to three right first hits of a hundred are lost.
 """
 
 from __future__ import annotations
