@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -30,7 +31,7 @@ LOOK_SECONDS = 1.0
 """Between two looks at the folder."""
 LOOK_SHARE = 0.05
 """Of the time goes into looking at most: a folder of a hundred thousand files takes half a second. One whose looks are
-therefore few is watched too."""
+few, not for a busy processor but for its size, is watched too."""
 AGAIN_SECONDS = 30.0
 """Between two tries to check one version where no sandbox can be started."""
 
@@ -50,6 +51,8 @@ class Follower:
     _no_sandbox_until: float = 0.0
     _broken: list[Broken] = field(default_factory=list)
     _said: set[str] = field(default_factory=set)
+    _look_cpu_seconds: float = 0.0
+    """What the last look took of the processor."""
     _is_watching: bool = False
 
     async def follow(self) -> NoReturn:
@@ -76,7 +79,7 @@ class Follower:
                 began = anyio.current_time()
                 await self._try(self._look)
                 rest = (anyio.current_time() - began) / LOOK_SHARE
-                if rest > LOOK_SECONDS and not self._is_watching:
+                if self._look_cpu_seconds / LOOK_SHARE > LOOK_SECONDS and not self._is_watching:
                     self._is_watching = True
                     tasks.start_soon(self._try, self._watch)
                 await anyio.sleep(max(LOOK_SECONDS, rest))
@@ -92,7 +95,7 @@ class Follower:
             self._said.add(str(error))
 
     async def _look(self) -> None:
-        await anyio.to_thread.run_sync(self.store.look)
+        self._look_cpu_seconds = await anyio.to_thread.run_sync(_time_cpu, self.store.look)
         await anyio.to_thread.run_sync(self._name_broken)
 
     async def _watch(self) -> None:
@@ -160,6 +163,13 @@ class Follower:
             for failure in checked.tests.failures:
                 logger.warning("%s.py in the library: %s", entry.name, failure.strip().splitlines()[0])
         return True
+
+
+def _time_cpu(do: Callable[[], object]) -> float:
+    """Seconds of the processor that it takes, in this thread."""
+    began = time.thread_time()
+    do()
+    return time.thread_time() - began
 
 
 def _go_on(steps: Iterator[None]) -> bool:
