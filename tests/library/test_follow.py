@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -171,3 +172,25 @@ async def test_changes_in_a_folder_too_large_to_look_at_often_are_told_without_a
     assert [each.file for each in store.broken()] == ["bad.py"]
     assert store.get("add").version > 1
     assert len(looks) == 1
+
+
+async def test_folder_is_not_watched_because_a_look_waited_for_a_busy_processor(
+    place: Place, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[None] = []
+    look = store.look
+
+    def wait_and_look() -> None:
+        time.sleep(0.1)
+        looks.append(look())
+
+    monkeypatch.setattr(store, "look", wait_and_look)
+    monkeypatch.setattr(store, "watch", lambda _: pytest.fail("it is watched"))
+    monkeypatch.setattr(follow, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(follow, "LOOK_SHARE", 0.5)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(place.follower.follow)
+            while len(looks) < 3:
+                await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
