@@ -117,12 +117,12 @@ class DockerWorker:
             try:
                 await anyio.to_thread.run_sync(self._remove, abandon_on_cancel=True)
             except OSError as error:
+                self.is_left = True
                 # Still registered: the sandbox tries again, and the next server.
                 logger.error("worker %s was not removed: %s", self._name, error)
             else:
                 self._gone = True
                 self._forget(self._name)
-        self.is_left = not self._gone
 
     def _attached(self) -> socket.socket:
         if self._socket is None or self._killed:
