@@ -25,7 +25,9 @@ NET_CONNECTIONS = 64
 """Of one worker at once."""
 
 _HEADER = struct.Struct(">I")
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+encode_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+decode_json = json.JSONDecoder().raw_decode
+"""JSON with no white space before it -> what it says, and where it ends."""
 
 
 class FrameError(Exception):
@@ -39,7 +41,7 @@ def encode_frame(message: dict[str, Any]) -> bytes:
         FrameError: over MAX_FRAME_BYTES.
         ValueError, TypeError, RecursionError: not JSON (NaN and infinity are not).
     """
-    body = _encode(message).encode(errors="replace")
+    body = encode_json(message).encode(errors="replace")
     if len(body) > MAX_FRAME_BYTES:
         raise FrameError(f"a frame of {len(body)} bytes is over the cap of {MAX_FRAME_BYTES}")
     return _HEADER.pack(len(body)) + body

@@ -8,8 +8,6 @@ from __future__ import annotations
 import gc
 import importlib
 import inspect
-import json
-import random
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +68,6 @@ _nothing = Signature(_do_nothing)
 def rehearse_call() -> None:
     """A call of an action that does nothing."""
     message = rehearse_beginning()
-    random.seed()
     rehearse_end(call(_nothing, {"text": message["text"], "number": message["number"]}))
 
 
@@ -96,8 +93,8 @@ def call(signature: Signature, arguments: dict[str, Any]) -> dict[str, Any]:
         else:
             add_figures(shown)
         done |= shown.fields
-        value = signature.dump_result(value)
-        if (size := len(json.dumps(value))) > MAX_VALUE_BYTES:
+        value, size = signature.dump_result(value)
+        if size > MAX_VALUE_BYTES:
             limit = f"It returned {size:,} bytes; at most {MAX_VALUE_BYTES:,} can be carried back."
             done.update(ending="output", error=f"{limit} Write it to a file in the workspace and return the path.")
         else:

@@ -2,7 +2,8 @@
 
 A job is one byte on the control socket with three descriptors: the job's own socket, its stdout, its stderr. The
 process forks at once and answers with the child's pid; the *child* reads the job's frame from its own socket, so
-nothing a caller sends is ever seen by a process that lives on. So a fork can also be made ahead of its job, and wait.
+nothing a caller sends is ever seen by a process that lives on. So a fork can also be made ahead of its job, and wait;
+when the supervisor has nothing else to do, it tells one after the other to make itself ready.
 A job ends with a `done` frame. One that is to be `kept` then becomes such a process itself, with its own socket as the
 control socket; the supervisor ends the one it replaces.
 
@@ -16,18 +17,16 @@ be, and a session is told to SHOW itself while its step runs, for the supervisor
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import select
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dynasaur_mcp.sandbox.wire import encode_frame
+from dynasaur_mcp.sandbox.wire import decode_json, encode_frame
 from dynasaur_mcp.sandbox.worker.fork import fork
-from dynasaur_mcp.sandbox.worker.harden import set_expendable, set_readable
+from dynasaur_mcp.sandbox.worker.harden import heed_interrupt, set_expendable, set_readable
 from dynasaur_mcp.sandbox.worker.pages import pages
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 
@@ -37,8 +36,8 @@ Job = Callable[["Channel", dict[str, Any]], dict[str, Any]]
 Rehearsal = Callable[[], None]
 
 FORK, FORK_AHEAD, SHOW, HIDE = b"F", b"A", b"S", b"H"
-IDLE_SECONDS = 0.002
-"""A fork that has waited so long rehearses: jobs that come one upon another need the processor more."""
+MAKE_READY: dict[str, Any] = {}
+"""What a fork made ahead is sent while nobody needs the processor."""
 _DESCRIPTORS = 3
 
 
@@ -49,7 +48,8 @@ class Channel:
         self.descriptor = descriptor
 
     def receive(self) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(self._read(int.from_bytes(self._read(4), "big")).decode())
+        message: dict[str, Any]
+        message, _ = decode_json(self._read(int.from_bytes(self._read(4), "big")).decode())
         return message
 
     def send(self, message: dict[str, Any]) -> None:
@@ -102,11 +102,12 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job], rehearsals:
         own, *output = descriptors
         channel = Channel(own)
         _take_output(output)
-        if byte == FORK_AHEAD and rehearsal and not select.select([own], [], [], IDLE_SECONDS)[0]:
+        while (message := channel.receive()) == MAKE_READY:
             with contextlib.suppress(BaseException):  # boundary: user code may have replaced what it uses
-                rehearsal()
-                pages.own()
-        message = channel.receive()
+                if pages.are_known:
+                    pages.own()
+                elif rehearsal:
+                    rehearsal()
         set_readable(True)
         # Out of memory, the kernel is to end the job, not the session that it is to go back to.
         set_expendable(not in_place)
@@ -131,13 +132,13 @@ def _run_job(channel: Channel, message: dict[str, Any], job: Job, in_place: bool
         for name in ("random", "numpy.random"):
             if name in sys.modules:
                 sys.modules[name].seed()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    heed_interrupt(True)
     own = os.getpid()
     try:
         done = job(channel, message)
     except BaseException as error:  # boundary: user code that runs where a job does not look for it
         done = {"ending": "raised", "error": describe_exception(error)}
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heed_interrupt(False)
     _flush()
     if os.getpid() != own:
         # A fork of user code that ran on to the end of the code: the answer is its parent's to give.

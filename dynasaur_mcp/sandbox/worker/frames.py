@@ -13,6 +13,8 @@ from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
 if TYPE_CHECKING:
     from dynasaur_mcp.sandbox.worker.relay import Relay
 
+IDLE_SECONDS = 0.002
+"""Without a request, before each thing done ahead of one: those that come one upon another need the processor."""
 LOOK_SECONDS = 0.25
 """Between two looks at what goes on while no request is there."""
 
@@ -29,12 +31,16 @@ class Frames:
         self._reader = FrameReader()
         self._waiting: collections.deque[dict[str, Any]] = collections.deque()
 
-    def next_request(self, look: Callable[[], None]) -> dict[str, Any]:
-        """The next one; calls `look` now and then until it is there."""
+    def next_request(self, prepare: Callable[[], bool], look: Callable[[], None]) -> dict[str, Any]:
+        """The next one. Until it is there, calls `prepare` again and again while that finds something to do, and `look`
+        now and then."""
+        is_prepared = False
         while True:
             while not self._waiting:
-                if select.select([self.incoming], [], [], LOOK_SECONDS)[0]:
+                if select.select([self.incoming], [], [], LOOK_SECONDS if is_prepared else IDLE_SECONDS)[0]:
                     self._read()
+                elif not is_prepared:
+                    is_prepared = not prepare()
                 else:
                     look()
             request = self._waiting.popleft()

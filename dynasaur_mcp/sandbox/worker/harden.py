@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
 import resource
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
+_signal = importlib.import_module("_signal")
 _libc = ctypes.CDLL(None, use_errno=True)
 # Open from the start: this one is closed to a process that cannot be read.
 _own_expendability = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
@@ -52,6 +54,12 @@ def give_up_own_uid() -> None:
 def set_readable(readable: bool) -> None:
     """Whether other processes of this uid may read and trace this one (PR_SET_DUMPABLE)."""
     _control(_PR_SET_DUMPABLE, int(readable))
+
+
+def heed_interrupt(heeds: bool) -> None:
+    """Whether SIGINT is a KeyboardInterrupt, or nothing."""
+    # Not by `signal.signal`: it looks handlers up among its enums, and a fork comes to own a dozen pages by that.
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler if heeds else _signal.SIG_IGN)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dynasaur_mcp.sandbox.wire import MAX_FRAME_BYTES, FrameError, FrameReader, encode_frame
-from dynasaur_mcp.sandbox.worker.forker import FORK, FORK_AHEAD, HIDE, SHOW
+from dynasaur_mcp.sandbox.worker.forker import FORK, FORK_AHEAD, HIDE, MAKE_READY, SHOW
 from dynasaur_mcp.sandbox.worker.printed import Printed
 from dynasaur_mcp.sandbox.worker.process import Process
 from dynasaur_mcp.sandbox.worker.usage import count_oom_kills
@@ -131,12 +131,23 @@ class Job:
         self._to_send = memoryview(b"")
         self._reader = FrameReader()
         self._phase = ""
+        self._is_ready = False
         for descriptor in output:
             os.set_blocking(descriptor, False)
 
     def start(self, payload: dict[str, Any]) -> None:
         self._stream.setblocking(False)
         self._to_send = memoryview(encode_frame(payload))
+
+    def make_ready(self) -> bool:
+        """Have it do what can be done before it is started; False if it was told before."""
+        if self._is_ready:
+            return False
+        self._is_ready = True
+        # Small enough for the socket of one that does not read.
+        with contextlib.suppress(OSError):
+            self._stream.send(encode_frame(MAKE_READY))
+        return True
 
     def close_output(self) -> None:
         """Of a job that is over, or never began."""

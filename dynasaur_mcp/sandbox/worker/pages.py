@@ -78,6 +78,10 @@ class Pages:
             os.close(self._to_tell)
             self._to_tell = -1
 
+    @property
+    def are_known(self) -> bool:
+        return bool(self._ranges)
+
     def own(self) -> None:
         """In a fork that waits."""
         left = MAX_BYTES

@@ -107,6 +107,10 @@ class Processes:
         if len(self._spares) > MAX_SPARES:
             self._dismiss_spare(self._spares.popitem(last=False)[1])
 
+    def prepare(self) -> bool:
+        """Have one of the forks that wait make itself ready, the latest first; whether there was one to."""
+        return any(job.make_ready() for job in reversed(self._spares.values()))
+
     def dismiss(self, forker: Forker) -> None:
         """Begin its end; `sweep` sees to the rest."""
         forker.kill()

@@ -2,24 +2,24 @@
 
 A fork copies each page that it writes to, and counting references writes to most that it touches; copying is what a
 call mostly costs. Rehearsed in the template, code is specialised and names are cached before any fork: a quarter
-fewer pages are left. Rehearsed in a fork that waits for its job, most of these are copied while nobody waits.
+fewer pages are left. Rehearsed in a fork that waits for its job, most of these are copied while nobody waits: until it
+has been learnt which they are (`pages`).
 """
 
 from __future__ import annotations
 
-import json
-import signal
 from typing import Any
 
-from dynasaur_mcp.sandbox.wire import encode_frame
-from dynasaur_mcp.sandbox.worker.harden import set_readable
+from dynasaur_mcp.sandbox.wire import decode_json, encode_frame
+from dynasaur_mcp.sandbox.worker.harden import heed_interrupt, set_readable
 
 
 def rehearse_beginning() -> dict[str, Any]:
     """What a job is told, in about such words."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heed_interrupt(False)
     set_readable(False)
-    message: dict[str, Any] = json.loads('{"op": "rehearsal", "text": "text", "number": 1}')
+    message: dict[str, Any]
+    message, _ = decode_json('{"op": "rehearsal", "text": "text", "number": 1}')
     return message
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
+from dynasaur_mcp.sandbox.wire import encode_json
 from dynasaur_mcp.sandbox.worker.display import is_picture, is_table
 
 MAX_MISFITS = 20
@@ -65,7 +66,7 @@ class Signature:
         Raises:
             ValidationError: every misfit at once.
         """
-        model = self.model.model_validate_json(json.dumps(arguments), by_alias=True)
+        model = self.model.model_validate_json(encode_json(arguments), by_alias=True)
         positional: list[Any] = []
         keywords: dict[str, Any] = {}
         for number, parameter in enumerate(self.parameters):
@@ -76,8 +77,8 @@ class Signature:
                 keywords[parameter.name] = value
         return positional, keywords
 
-    def dump_result(self, value: Any) -> Any:
-        """The return value as JSON.
+    def dump_result(self, value: Any) -> tuple[Any, int]:
+        """The return value as JSON has it, and how many bytes it takes.
 
         Raises:
             ValueMisfitError
@@ -95,13 +96,13 @@ class Signature:
             ) from None
         try:
             dumped = self.returns.dump_python(valid, mode="json", by_alias=True, warnings=False)
-            json.dumps(dumped, allow_nan=False)
+            size = len(encode_json(dumped).encode(errors="replace"))
         except Exception as error:  # boundary: serialising what user code made
             raise ValueMisfitError(
                 f"JSON cannot hold the return value: {str(error).splitlines()[0]}. "
                 "Return text, numbers, booleans, None, lists and dicts of them."
             ) from None
-        return dumped
+        return dumped, size
 
     def schemas(self) -> dict[str, Any]:
         """`input`, `output`, `wraps_result`, as in `Schemas`."""

@@ -78,7 +78,7 @@ class Supervisor:
         self._processes.fork_ahead(self._processes.template())
         self._frames.send({"ready": os.getpid()})
         while True:
-            request = self._frames.next_request(self._processes.look)
+            request = self._frames.next_request(self._processes.prepare, self._processes.look)
             done = self._answer[request["op"]](request) if self._has_packages(request) else {"ending": "gone"}
             if self._frames.relay:
                 # Before the answer: after it the server has nobody to carry for.

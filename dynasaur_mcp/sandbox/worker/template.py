@@ -69,6 +69,9 @@ def _learn_calls() -> tuple[dict[str, Job], dict[str, Rehearsal]]:
 
     from dynasaur_mcp.sandbox.worker.calls import call_action, load_action, rehearse_call
 
+    # pydantic's own. An action that imports it gets another, and only then do its forks have one to seed.
+    sys.modules.pop("random", None)
+
     jobs: dict[str, Job] = {
         "load": load_action,
         "call": call_action,
