@@ -17,13 +17,34 @@ import pytest
 from dynasaur_mcp.app import choose_sandbox
 from dynasaur_mcp.sandbox.pool import Pool, open_pool
 from dynasaur_mcp.sandbox.presence import Presence
+from dynasaur_mcp.sandbox.session import Session
 from dynasaur_mcp.settings import Settings
-from dynasaur_mcp.types import Limits
+from dynasaur_mcp.types import Ending, Limits, Outcome
 
 OpenPool = Callable[..., AbstractAsyncContextManager[Pool]]
 
 LIMITS = Limits(wall_seconds=10, grace_seconds=0.5, memory_bytes=256 << 20, workspace_bytes=32 << 20)
 
+ADD = '''\
+def add(first: int, second: int = 1) -> int:
+    """Add two whole numbers.
+
+    >>> add(2, 3)
+    5
+    """
+    return first + second
+'''
+
+ALIVE = """
+import os
+def is_alive(pid):
+    try:
+        return open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False
+sum(map(is_alive, filter(str.isdigit, os.listdir('/proc'))))
+"""
+"""Code that counts the processes of its worker which are alive."""
 
 RUNTIME = os.environ.get("DYNASAUR_TESTS_RUNTIME", "")
 """The OCI runtime of the containers, where it is not the engine's default: `runsc` runs all of this on gVisor."""
@@ -62,6 +83,20 @@ def open_sandbox(sandbox_name: str, tmp_path: Path) -> OpenPool:
                 yield pool
 
     return open_it
+
+
+async def run(session: Session, code: str, timeout_seconds: float | None = None) -> Outcome:
+    return await session.run(code, {}, (), timeout_seconds=timeout_seconds)
+
+
+async def shown(session: Session, code: str) -> str:
+    outcome = await run(session, code)
+    assert outcome.ending is Ending.RETURNED, outcome
+    return outcome.shown
+
+
+async def call(session: Session, name: str, source: str, **arguments: object) -> Outcome:
+    return await session.call(name, {name: source}, (), arguments)
 
 
 @pytest.fixture

@@ -27,8 +27,7 @@ from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.sandbox.session import Session
 from dynasaur_mcp.types import Ending, Outcome
 
-from .conftest import RUNTIME, OpenPool
-from .test_contract import ADD, ALIVE, call, run, shown
+from .conftest import ADD, ALIVE, RUNTIME, OpenPool, call, run, shown
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,7 @@ from dynasaur_mcp.errors import SessionExists, SessionNotCopied, SessionNotFound
 from dynasaur_mcp.sandbox.engine import connect
 from dynasaur_mcp.types import Ending
 
-from .conftest import OpenPool
-from .test_contract import ADD, ALIVE, call, run, shown
+from .conftest import ADD, ALIVE, OpenPool, call, run, shown
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,7 @@ import pytest
 from dynasaur_mcp.sandbox.session import Session
 from dynasaur_mcp.types import Ending, Image, Outcome
 
-from .conftest import OpenPool
-from .test_contract import shown
+from .conftest import OpenPool, shown
 
 pytestmark = pytest.mark.anyio
 

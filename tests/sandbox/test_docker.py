@@ -1,4 +1,4 @@
-"""Containers as workers, on a real engine. What the worker inside does is the contract suite's."""
+"""Containers as workers, on a real engine. What the worker inside does is tested on each sandbox."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.settings import Settings
 from dynasaur_mcp.types import Ending
 
-from .test_contract import run, shown
+from .conftest import run, shown
 
 pytestmark = [
     pytest.mark.anyio,

@@ -10,8 +10,7 @@ import pytest
 from dynasaur_mcp.errors import FileRefused
 from dynasaur_mcp.sandbox.files import PIECE_BYTES
 
-from .conftest import OpenPool
-from .test_contract import run, shown
+from .conftest import OpenPool, run, shown
 
 pytestmark = pytest.mark.anyio
 

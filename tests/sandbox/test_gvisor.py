@@ -1,4 +1,4 @@
-"""What holds of gVisor alone. The contract suite runs on it where DYNASAUR_TESTS_RUNTIME names it."""
+"""What holds of gVisor alone. What holds of each sandbox runs on it where DYNASAUR_TESTS_RUNTIME says so."""
 
 from __future__ import annotations
 

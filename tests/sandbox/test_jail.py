@@ -17,8 +17,7 @@ from dynasaur_mcp.sandbox.bubblewrap import find_bwrap
 from dynasaur_mcp.sandbox.cgroup import Place, children_of, find_place
 from dynasaur_mcp.sandbox.presence import Presence
 
-from .conftest import LIMITS, OpenPool
-from .test_contract import shown
+from .conftest import LIMITS, OpenPool, shown
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("sandbox_name", ["jail"], indirect=True)]
 
