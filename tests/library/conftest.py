@@ -1,4 +1,4 @@
-"""Stores and actions to try things on."""
+"""Stores, indexes and actions to try things on."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import pytest
 
 from dynasaur_mcp.app import choose_sandbox
 from dynasaur_mcp.define import Definition, define_action
+from dynasaur_mcp.library.embedding import Embedder
 from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.sandbox.pool import open_pool
 from dynasaur_mcp.sandbox.presence import Presence
+from dynasaur_mcp.search import search_actions
 from dynasaur_mcp.settings import read_settings
-from dynasaur_mcp.types import Entry, LibraryChanged, Schemas, Status, Tests
+from dynasaur_mcp.types import Entry, Found, LibraryChanged, Schemas, Status, Tests
 
 OpenStore = Callable[[], FileStore]
+OpenIndex = Callable[..., Index]
 Define = Callable[..., Awaitable[Definition]]
 
 SCHEMAS = Schemas(
@@ -26,6 +29,13 @@ SCHEMAS = Schemas(
     {"type": "object", "properties": {"result": {"type": "integer"}}},
     True,
 )
+
+TEXTS = {
+    "read_table": "Read a table from a CSV or Excel file.",
+    "send_mail": "Send an electronic letter to somebody.",
+    "find_dates": "Find all dates in a text, in any usual notation.",
+    "resize_picture": "Make a picture smaller or larger.\n\n    Args:\n        x: width in pixels\n",
+}
 
 
 def write_source(name: str, text: str = "Add one.", *, uses: str = "", body: str = "x + 1") -> str:
@@ -56,6 +66,40 @@ def open_store(folder: Path) -> Iterator[OpenStore]:
 @pytest.fixture
 def store(open_store: OpenStore) -> FileStore:
     return open_store()
+
+
+@pytest.fixture
+def filled(store: FileStore) -> FileStore:
+    for name, text in TEXTS.items():
+        put(store, write_source(name, text))
+    return store
+
+
+@pytest.fixture
+def open_index(filled: FileStore) -> Iterator[OpenIndex]:
+    with contextlib.ExitStack() as stack:
+
+        def open_index(path: Path | None = None, embedder: Embedder | None = None) -> Index:
+            return stack.enter_context(contextlib.closing(Index(filled, path, embedder)))
+
+        yield open_index
+
+
+def names(found: Found) -> list[str]:
+    return [match.entry.name for match in found.matches]
+
+
+def search(query: str, index: Index, store: FileStore, limit: int = 5) -> Found:
+    return search_actions(query, index=index, store=store, limit=limit)
+
+
+@pytest.fixture(scope="session")
+def embedder(require: Callable[[str], None]) -> Embedder:
+    require("model")
+    embedder = Embedder("sentence-transformers/all-MiniLM-L6-v2")
+    embedder.start()
+    assert embedder.wait(300)
+    return embedder
 
 
 @pytest.fixture

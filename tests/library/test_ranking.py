@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,7 @@ from dynasaur_mcp.library.ledger import KEPT_QUERIES
 from dynasaur_mcp.library.ranking import rank, spread_words
 from dynasaur_mcp.library.words import read_parts
 from dynasaur_mcp.search import search_actions
-from dynasaur_mcp.types import Found
-from tests.library.conftest import put, write_source
+from tests.library.conftest import names, put, write_source
 
 TEXTS = {
     "read_table": "Read a table from a CSV or Excel file.",
@@ -49,15 +48,6 @@ def filled(store: FileStore) -> FileStore:
     return store
 
 
-@pytest.fixture(scope="session")
-def embedder(require: Callable[[str], None]) -> Embedder:
-    require("model")
-    embedder = Embedder("sentence-transformers/all-MiniLM-L6-v2")
-    embedder.start()
-    assert embedder.wait(300)
-    return embedder
-
-
 @pytest.fixture(params=["words", "words and meaning"])
 def index(filled: FileStore, request: pytest.FixtureRequest) -> Iterator[Index]:
     embedder = request.getfixturevalue("embedder") if request.param != "words" else None
@@ -66,10 +56,6 @@ def index(filled: FileStore, request: pytest.FixtureRequest) -> Iterator[Index]:
         index.settle(120)
         assert index.uses == request.param
         yield index
-
-
-def names(found: Found) -> list[str]:
-    return [match.entry.name for match in found.matches]
 
 
 def test_what_nothing_does_fits_nothing(index: Index) -> None:
