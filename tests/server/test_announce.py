@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,9 +17,9 @@ from mcp_types import ResourceUpdatedNotification, ToolListChangedNotification
 from dynasaur_mcp.server import announce
 from dynasaur_mcp.types import LibraryChanged
 
+from .conftest import Keep, Serve
+
 pytestmark = pytest.mark.anyio
-Serve = Callable[..., Any]
-Keep = Callable[..., Any]
 
 
 class Listener:

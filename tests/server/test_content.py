@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from mcp_types import CallToolResult, ImageContent, TextContent
+from mcp_types import CallToolResult, ImageContent
 from mcp_types.jsonrpc import JSONRPCResponse
 from mcp_types.methods import serialize_server_result
 
 from dynasaur_mcp.server import content
 from dynasaur_mcp.server.text import clean_text, first_line
 from dynasaur_mcp.types import Ending, Entry, Image, Outcome, Schemas, WorkspaceFile
+
+from .conftest import text_of
 
 LIMIT = 300
 PICTURE = Image("image/png", "iVBORw0KGgo=")
@@ -35,10 +37,6 @@ class Ended:
 def called(entry: Entry, outcome: Outcome, *, promised: bool) -> CallToolResult:
     """What a call of an action gave."""
     return content.present_run(Ended(outcome, entry=entry), promised=promised, limit=LIMIT)  # type: ignore[arg-type]
-
-
-def text_of(result: CallToolResult) -> str:
-    return "\n".join(block.text for block in result.content if isinstance(block, TextContent))
 
 
 def send(result: CallToolResult) -> dict[str, Any]:

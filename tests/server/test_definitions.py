@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import anyio
 import pytest
 
 from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.types import META_TOOLS
 
-from .test_calls import ERAS, MEAN, SLOW, open_client, text_of, write_twin
-
-__all__ = ["open_client"]
+from .conftest import ERAS, MEAN, SLOW, OpenClient, text_of, write_twin
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_definition_that_breaks_rules_keeps_nothing(open_client: Callable[..., Any]) -> None:
+async def test_definition_that_breaks_rules_keeps_nothing(open_client: OpenClient) -> None:
     async with open_client() as client:
         result = await client.call_tool("define_action", {"source": MEAN.replace("2.0", "7.0")})
         assert result.is_error
@@ -26,14 +21,14 @@ async def test_definition_that_breaks_rules_keeps_nothing(open_client: Callable[
         assert len((await client.list_tools()).tools) == len(META_TOOLS)
 
 
-async def test_definition_not_exposed_says_how_to_call_it(open_client: Callable[..., Any]) -> None:
+async def test_definition_not_exposed_says_how_to_call_it(open_client: OpenClient) -> None:
     async with open_client(expose="none") as client:
         text = text_of(await client.call_tool("define_action", {"source": MEAN}))
         assert "now a tool" not in text
         assert "execute_action(name='mean', arguments={\"numbers\": …})" in text
 
 
-async def test_advice_is_told_with_the_definition_and_shown_with_the_action(open_client: Callable[..., Any]) -> None:
+async def test_advice_is_told_with_the_definition_and_shown_with_the_action(open_client: OpenClient) -> None:
     source = 'def read_sales(year: int) -> str:\n    """Read them."""\n    return open("sales.csv").read()\n'
     advice = [
         "line 3: 'sales.csv' could be a parameter.",
@@ -51,14 +46,14 @@ async def test_advice_is_told_with_the_definition_and_shown_with_the_action(open
         assert "advice" not in text_of(await client.call_tool("manage_action", {"name": "average", "op": "show"}))
 
 
-async def test_definition_awaits_approval_where_that_is_asked_for(open_client: Callable[..., Any]) -> None:
+async def test_definition_awaits_approval_where_that_is_asked_for(open_client: OpenClient) -> None:
     async with open_client(require_approval=True) as client:
         assert "until a person approves it" in text_of(await client.call_tool("define_action", {"source": MEAN}))
         assert len((await client.list_tools()).tools) == len(META_TOOLS)
 
 
 async def test_same_function_under_another_name_is_refused_and_a_like_one_shown(
-    open_client: Callable[..., Any],
+    open_client: OpenClient,
 ) -> None:
     async with open_client() as client:
         await client.call_tool("define_action", write_twin("add"))
@@ -74,7 +69,7 @@ async def test_same_function_under_another_name_is_refused_and_a_like_one_shown(
 
 
 async def test_draft_defined_again_with_the_same_source_is_tested_again_and_no_new_version(
-    open_client: Callable[..., Any], store: FileStore
+    open_client: OpenClient, store: FileStore
 ) -> None:
     async with open_client(require_approval=True) as client:
         await client.call_tool("define_action", write_twin("add"))
@@ -84,7 +79,7 @@ async def test_draft_defined_again_with_the_same_source_is_tested_again_and_no_n
 
 
 async def test_action_that_cannot_be_imported_is_said_to_be_disabled_or_unknown(
-    open_client: Callable[..., Any],
+    open_client: OpenClient,
 ) -> None:
     async with open_client() as client:
         await client.call_tool("define_action", write_twin("add"))
@@ -102,7 +97,7 @@ async def test_action_that_cannot_be_imported_is_said_to_be_disabled_or_unknown(
         assert "Did you mean 'top'" in text_of(await client.call_tool("run_python", {"code": "import actions.topp"}))
 
 
-async def test_actions_that_would_import_each_other_are_told_of_the_circle(open_client: Callable[..., Any]) -> None:
+async def test_actions_that_would_import_each_other_are_told_of_the_circle(open_client: OpenClient) -> None:
     async with open_client() as client:
         await client.call_tool("define_action", write_twin("add"))
         top = {
@@ -118,7 +113,7 @@ async def test_actions_that_would_import_each_other_are_told_of_the_circle(open_
         assert called.structured_content == {"result": 3}
 
 
-async def test_new_version_that_returns_another_type_says_how_to_call_it(open_client: Callable[..., Any]) -> None:
+async def test_new_version_that_returns_another_type_says_how_to_call_it(open_client: OpenClient) -> None:
     async with open_client() as client:
         await client.call_tool("define_action", write_twin("add"))
         text = write_twin("add", returns="str", body="str(first + second)", result="'5'")
@@ -130,7 +125,7 @@ async def test_new_version_that_returns_another_type_says_how_to_call_it(open_cl
 
 
 @ERAS
-async def test_cancelled_definition_keeps_nothing(open_client: Callable[..., Any], store: FileStore, era: str) -> None:
+async def test_cancelled_definition_keeps_nothing(open_client: OpenClient, store: FileStore, era: str) -> None:
     source = SLOW.replace("slow(0)", "slow(19)")
     async with open_client(era) as client:
         with anyio.move_on_after(1):

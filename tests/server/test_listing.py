@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import anyio
 import pytest
 from mcp.client import Client
 from mcp.client._memory import InMemoryTransport
-from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import Tool
 
@@ -23,13 +20,12 @@ from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.server.listing import Exposure, Listing
 from dynasaur_mcp.server.scopes import ALL_SCOPES, READ, RUN
-from dynasaur_mcp.server.transports import serve_descriptors
 from dynasaur_mcp.types import META_TOOLS, Ending, Schemas, Status
 
+from .conftest import ERAS, Keep, Serve
+from .pipes import over_pipes
+
 pytestmark = pytest.mark.anyio
-ERAS = pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
-Serve = Callable[..., Any]
-Keep = Callable[..., Any]
 MESSAGE_MOST_BYTES = 1 << 20
 """Of what clients of the SDK take."""
 
@@ -51,59 +47,6 @@ async def list_pages(client: Client) -> list[list[Tool]]:
 
 async def list_names(client: Client) -> list[str]:
     return [tool.name for page in await list_pages(client) for tool in page]
-
-
-class Pipes:
-    """A client of the least weight on a server's pair of descriptors."""
-
-    def __init__(self, reading: int, writing: int, era: str) -> None:
-        self._reading, self._writing = reading, writing
-        self._received = bytearray()
-        self._envelope: dict[str, Any] = {}
-        if era != "legacy":
-            self._envelope = {
-                "_meta": {
-                    "io.modelcontextprotocol/protocolVersion": era,
-                    "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
-                    "io.modelcontextprotocol/clientCapabilities": {},
-                }
-            }
-
-    async def shake_hands(self) -> None:
-        if not self._envelope:
-            client = {"name": "test", "version": "1"}
-            await self.ask("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=client)
-            self.send({"method": "notifications/initialized"})
-
-    def send(self, message: dict[str, Any]) -> None:
-        os.write(self._writing, json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
-
-    async def receive(self) -> bytes:
-        while b"\n" not in self._received:
-            await anyio.wait_readable(self._reading)
-            self._received += os.read(self._reading, 1 << 16)
-        line, _, rest = bytes(self._received).partition(b"\n")
-        self._received = bytearray(rest)
-        return line
-
-    async def ask(self, method: str, number: int | str = 1, **params: Any) -> dict[str, Any]:
-        self.send({"id": number, "method": method, "params": {**params, **self._envelope}})
-        answer = json.loads(await self.receive())
-        assert answer.pop("id") == number
-        return answer  # type: ignore[no-any-return]
-
-
-@asynccontextmanager
-async def over_pipes(server: Server[Any], era: str) -> AsyncIterator[Pipes]:
-    (stdin, writing), (reading, stdout) = os.pipe(), os.pipe()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve_descriptors, server, stdin, stdout)
-        client = Pipes(reading, writing, era)
-        await client.shake_hands()
-        yield client
-        os.close(writing)
-    for descriptor in (stdin, reading, stdout):
-        os.close(descriptor)
 
 
 @ERAS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -11,14 +10,12 @@ from mcp_types import TextResourceContents
 
 from dynasaur_mcp.server import progress
 
-from .test_calls import ERAS, SLOW, open_client, text_of
-
-__all__ = ["open_client"]
+from .conftest import ERAS, SLOW, OpenClient, text_of
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_run_in_background_is_looked_at_and_cancelled(open_client: Callable[..., Any]) -> None:
+async def test_run_in_background_is_looked_at_and_cancelled(open_client: OpenClient) -> None:
     async with open_client() as client:
         started = await client.call_tool("run_python", {"code": "import time\ntime.sleep(60)", "background": True})
         assert not started.is_error
@@ -30,7 +27,7 @@ async def test_run_in_background_is_looked_at_and_cancelled(open_client: Callabl
         assert "cancelled" in text_of(ended)
 
 
-async def test_client_that_gives_up_ends_the_run_and_the_session_goes_on(open_client: Callable[..., Any]) -> None:
+async def test_client_that_gives_up_ends_the_run_and_the_session_goes_on(open_client: OpenClient) -> None:
     async with open_client() as client:
         await client.call_tool("run_python", {"code": "x = 1"})
         with anyio.move_on_after(0.5):
@@ -42,7 +39,7 @@ async def test_client_that_gives_up_ends_the_run_and_the_session_goes_on(open_cl
 
 @ERAS
 async def test_call_that_outlasts_the_wait_is_handed_over_and_looked_at_later(
-    open_client: Callable[..., Any], era: str
+    open_client: OpenClient, era: str
 ) -> None:
     async with open_client(era, wait_seconds=0.5) as client:
         assert not (await client.call_tool("define_action", {"source": SLOW})).is_error
@@ -63,7 +60,7 @@ async def test_call_that_outlasts_the_wait_is_handed_over_and_looked_at_later(
 
 
 @ERAS
-async def test_prints_come_as_progress_to_a_client_that_asked(open_client: Callable[..., Any], era: str) -> None:
+async def test_prints_come_as_progress_to_a_client_that_asked(open_client: OpenClient, era: str) -> None:
     code = "import time\nfor n in range(3):\n    print('line', n, flush=True)\n    time.sleep(0.2)"
     async with open_client(era) as client:
         await client.call_tool("define_action", {"source": SLOW})
@@ -86,7 +83,7 @@ async def test_prints_come_as_progress_to_a_client_that_asked(open_client: Calla
 
 
 async def test_what_takes_long_says_again_what_it_is_at(
-    open_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "AGAIN_SECONDS", 0.1)
     source = SLOW.replace("slow(0)", "slow(1)")
@@ -104,7 +101,7 @@ async def test_what_takes_long_says_again_what_it_is_at(
         assert [number for number, _ in heard] == list(range(1, len(heard) + 1))
 
 
-async def test_flood_of_prints_is_told_in_few_short_messages(open_client: Callable[..., Any]) -> None:
+async def test_flood_of_prints_is_told_in_few_short_messages(open_client: OpenClient) -> None:
     async with open_client() as client:
         heard: list[str] = []
 
@@ -127,7 +124,7 @@ CANCELLED: dict[str, dict[str, Any]] = {
 @ERAS
 @pytest.mark.parametrize("tool", CANCELLED)
 async def test_cancelled_request_stops_its_code_and_the_session_goes_on(
-    open_client: Callable[..., Any], era: str, tool: str
+    open_client: OpenClient, era: str, tool: str
 ) -> None:
     source = (
         'def waits() -> None:\n    """Wait."""\n    print("began", flush=True)\n    import time\n    time.sleep(19)\n'
@@ -148,9 +145,7 @@ async def test_cancelled_request_stops_its_code_and_the_session_goes_on(
 
 
 @ERAS
-async def test_request_cancelled_while_it_waits_for_its_session_never_runs(
-    open_client: Callable[..., Any], era: str
-) -> None:
+async def test_request_cancelled_while_it_waits_for_its_session_never_runs(open_client: OpenClient, era: str) -> None:
     async with open_client(era) as client:
         await client.call_tool("run_python", {"code": "x = 1"})
         async with anyio.create_task_group() as tasks:
