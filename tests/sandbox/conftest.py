@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from dynasaur_mcp.app import choose_sandbox
+from dynasaur_mcp.sandbox.docker import SERVER_LABEL, DockerSandbox, Engine, find_engine
+from dynasaur_mcp.sandbox.engine import connect
+from dynasaur_mcp.sandbox.packages import PackageStore
 from dynasaur_mcp.sandbox.pool import Pool, open_pool
 from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.sandbox.session import Session
+from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.settings import Settings
-from dynasaur_mcp.types import Ending, Limits, Outcome
+from dynasaur_mcp.types import Ending, Limits, Outcome, PackageRules
 
 OpenPool = Callable[..., AbstractAsyncContextManager[Pool]]
 
 LIMITS = Limits(wall_seconds=10, grace_seconds=0.5, memory_bytes=256 << 20, workspace_bytes=32 << 20)
+SMALL = Limits(memory_bytes=128 << 20, workspace_bytes=8 << 20, tmp_bytes=4 << 20, file_bytes=6 << 20, processes=32)
+"""Of one container."""
 
 ADD = '''\
 def add(first: int, second: int = 1) -> int:
@@ -65,7 +73,7 @@ def open_sandbox(sandbox_name: str, tmp_path: Path) -> OpenPool:
     @asynccontextmanager
     async def open_it(**changes: Any) -> AsyncIterator[Pool]:
         own = {key: changes.pop(key) for key in ("sessions", "session_idle_seconds") if key in changes}
-        limits = dataclasses.replace(LIMITS, **changes)
+        limits = replace(LIMITS, **changes)
         settings = Settings(
             sandbox=sandbox_name,  # type: ignore[arg-type]
             cache=tmp_path / "cache",
@@ -130,3 +138,47 @@ def make_wheel(
         for path, data in files.items():
             wheel.writestr(path, data)
         wheel.writestr(f"{info}/RECORD", record)
+
+
+@pytest.fixture(scope="module")
+def engine(require: Callable[[str], None]) -> Iterator[Engine]:
+    require("docker")
+    found = anyio.run(find_engine)
+    yield found
+    found.client.close()
+
+
+def make_sandbox(engine: Engine, cache: Path, **options: Any) -> DockerSandbox:
+    presence = Presence(cache / "servers")
+    rules = PackageRules(most_bytes=options.pop("most_bytes", 1 << 30))
+    store = PackageStore(cache, Target(engine.python_version, engine.platform), rules)
+    return DockerSandbox(replace(engine, client=connect()), SMALL, store, presence, **options)
+
+
+@pytest.fixture
+async def sandbox(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerSandbox]:
+    volume = f"dynasaur-test-{os.urandom(4).hex()}"
+    opened = make_sandbox(engine, tmp_path, volume=volume)
+    yield opened
+    await opened.aclose()
+    with contextlib.suppress(OSError):  # never made
+        engine.client.remove_volume(volume)
+
+
+@pytest.fixture
+def images(engine: Engine) -> Iterator[list[str]]:
+    """Names of images to remove afterwards."""
+    names: list[str] = []
+    yield names
+    for name in names:
+        engine.client.remove_image(name, force=True)
+
+
+def run_inside(engine: Engine, container: str, *command: str) -> str:
+    run = engine.client.exec_create(container, list(command), user="65534:65534")
+    return str(engine.client.exec_start(run).decode())
+
+
+def list_containers(engine: Engine, sandbox: DockerSandbox) -> list[Any]:
+    server = sandbox.labels[SERVER_LABEL]
+    return list(engine.client.containers(all=True, filters={"label": f"{SERVER_LABEL}={server}"}))

@@ -6,12 +6,9 @@ import contextlib
 import io
 import json
 import os
-import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -19,51 +16,13 @@ import pytest
 
 from dynasaur_mcp.errors import SandboxUnavailable, WorkerLost
 from dynasaur_mcp.sandbox.container import remove_container
-from dynasaur_mcp.sandbox.docker import HOME_LABEL, SERVER_LABEL, DockerSandbox, Engine, find_engine
-from dynasaur_mcp.sandbox.engine import connect
-from dynasaur_mcp.sandbox.packages import PackageStore
+from dynasaur_mcp.sandbox.docker import HOME_LABEL, SERVER_LABEL, DockerSandbox, Engine
 from dynasaur_mcp.sandbox.presence import Presence
-from dynasaur_mcp.sandbox.wheels import Target
 from dynasaur_mcp.sandbox.wire import FrameReader
-from dynasaur_mcp.types import Limits, PackageRules
+
+from .conftest import list_containers, make_sandbox
 
 pytestmark = pytest.mark.anyio
-
-SMALL = Limits(memory_bytes=128 << 20, workspace_bytes=8 << 20, tmp_bytes=4 << 20, file_bytes=6 << 20, processes=32)
-
-
-@pytest.fixture(scope="module")
-def engine(require: Callable[[str], None]) -> Iterator[Engine]:
-    require("docker")
-    found = anyio.run(find_engine)
-    yield found
-    found.client.close()
-
-
-def make_sandbox(engine: Engine, cache: Path, **options: Any) -> DockerSandbox:
-    presence = Presence(cache / "servers")
-    rules = PackageRules(most_bytes=options.pop("most_bytes", 1 << 30))
-    store = PackageStore(cache, Target(engine.python_version, engine.platform), rules)
-    return DockerSandbox(replace(engine, client=connect()), SMALL, store, presence, **options)
-
-
-@pytest.fixture
-async def sandbox(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerSandbox]:
-    volume = f"dynasaur-test-{os.urandom(4).hex()}"
-    opened = make_sandbox(engine, tmp_path, volume=volume)
-    yield opened
-    await opened.aclose()
-    with contextlib.suppress(OSError):  # never made
-        engine.client.remove_volume(volume)
-
-
-@pytest.fixture
-def images(engine: Engine) -> Iterator[list[str]]:
-    """Names of images to remove afterwards."""
-    names: list[str] = []
-    yield names
-    for name in names:
-        engine.client.remove_image(name, force=True)
 
 
 def make_image(engine: Engine, entrypoint: list[str], name: str, images: list[str]) -> str:
@@ -75,62 +34,12 @@ def make_image(engine: Engine, entrypoint: list[str], name: str, images: list[st
     return name
 
 
-def run_inside(engine: Engine, container: str, *command: str) -> str:
-    run = engine.client.exec_create(container, list(command), user="65534:65534")
-    return str(engine.client.exec_start(run).decode())
-
-
-def list_containers(engine: Engine, sandbox: DockerSandbox) -> list[Any]:
-    server = sandbox.labels[SERVER_LABEL]
-    return list(engine.client.containers(all=True, filters={"label": f"{SERVER_LABEL}={server}"}))
-
-
 async def test_worker_says_ready_in_its_first_frame(sandbox: DockerSandbox) -> None:
     worker = await sandbox.start()
     reader = FrameReader()
     while not (messages := reader.feed(await worker.receive())):
         pass
     assert messages[0] == {"ready": 1}
-
-
-async def test_container_has_every_hardening(engine: Engine, sandbox: DockerSandbox) -> None:
-    worker = await sandbox.start()
-    status = run_inside(engine, worker.id, "cat", "/proc/self/status")
-    assert re.search(r"^Uid:\s+65534\s+65534\s+65534\s+65534$", status, re.M)
-    assert re.search(r"^CapBnd:\s+0+$", status, re.M)
-    assert re.search(r"^NoNewPrivs:\s+1$", status, re.M)
-    assert re.search(r"^Seccomp:\s+2$", status, re.M)
-    assert run_inside(engine, worker.id, "ls", "/sys/class/net").split() == ["lo"]
-    assert "Read-only" in run_inside(engine, worker.id, "touch", "/opt/worker/x")
-    assert "Read-only" in run_inside(engine, worker.id, "touch", "/packages/x")
-    privileged = run_inside(engine, worker.id, "sh", "-c", "find / -xdev -type f -perm /6000 2>/dev/null")
-    assert privileged == ""
-    mounts = [line.split() for line in run_inside(engine, worker.id, "cat", "/proc/mounts").splitlines()]
-    options = {mount[1]: mount[3] for mount in mounts}
-    for place in ("/workspace", "/tmp"):
-        assert {"nosuid", "nodev"} <= set(options[place].split(","))
-    host = engine.client.inspect_container(worker.id)["HostConfig"]
-    assert (host["Memory"], host["MemorySwap"], host["PidsLimit"]) == (128 << 20, 128 << 20, 32)
-    assert (host["NetworkMode"], host["Privileged"], host["Binds"]) == ("none", False, None)
-    assert host["LogConfig"]["Type"] == "none"
-
-
-async def test_environment_is_fixed_and_none_of_the_servers(
-    engine: Engine, sandbox: DockerSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("API_KEY", "secret")
-    worker = await sandbox.start()
-    names = {line.partition("=")[0] for line in run_inside(engine, worker.id, "env").splitlines()}
-    assert "API_KEY" not in names
-    assert {"HOME", "OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE"} <= names
-
-
-async def test_full_workspace_is_an_error_to_the_writer_only(engine: Engine, sandbox: DockerSandbox) -> None:
-    worker = await sandbox.start()
-    write = "for n in 1 2 3; do head -c 4000000 /dev/zero > /workspace/$n; done; head -c 7000000 /dev/zero > /tmp/big"
-    said = run_inside(engine, worker.id, "sh", "-c", write)
-    assert "No space left" in said
-    assert engine.client.inspect_container(worker.id)["State"]["Running"]
 
 
 async def test_bytes_come_back_as_they_were_sent(engine: Engine, sandbox: DockerSandbox, images: list[str]) -> None:
@@ -295,20 +204,3 @@ async def test_runtime_the_engine_lacks_is_unavailable(engine: Engine, tmp_path:
         await closing.start()
     await closing.aclose()
     assert list_containers(engine, closing) == []
-
-
-def test_only_a_closed_presence_is_dead(tmp_path: Path) -> None:
-    one, other = Presence(tmp_path), Presence(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    assert one.home == other.home
-    assert one.others() == []
-    assert one.id
-    assert other.others() == [one.id]
-    assert other.is_alive(one.id)
-    one.close()
-    assert not other.is_alive(one.id)
-    assert not other.is_alive("never")
-    other.forget_dead()
-    assert other.is_alive(other.id)
-    other.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["home"]

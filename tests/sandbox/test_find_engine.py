@@ -17,10 +17,6 @@ import pytest
 from dynasaur_mcp.errors import SandboxUnavailable
 from dynasaur_mcp.sandbox.docker import Engine, find_engine
 
-from .test_docker import engine, images
-
-__all__ = ["engine", "images"]
-
 pytestmark = pytest.mark.anyio
 
 

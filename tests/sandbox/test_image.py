@@ -12,10 +12,7 @@ from dynasaur_mcp.errors import SandboxUnavailable
 from dynasaur_mcp.sandbox.docker import Engine
 from dynasaur_mcp.sandbox.image import build_image, image_folder, image_tag, wheel_platform, worker_files
 
-from .test_docker import engine, images
 from .test_find_engine import make_image_from_nothing
-
-__all__ = ["engine", "images"]
 
 pytestmark = pytest.mark.anyio
 

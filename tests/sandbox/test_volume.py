@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import tarfile
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -17,10 +19,7 @@ from dynasaur_mcp.sandbox.docker import DockerSandbox, Engine, find_targets
 from dynasaur_mcp.sandbox.session import open_session
 from dynasaur_mcp.sandbox.sets import NOTE, STAGED
 
-from .conftest import make_wheel
-from .test_docker import SMALL, engine, list_containers, make_sandbox, run_inside, sandbox
-
-__all__ = ["engine", "sandbox"]
+from .conftest import SMALL, list_containers, make_sandbox, make_wheel, run_inside
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +38,13 @@ def list_volume(engine: Engine, sandbox: DockerSandbox) -> list[str]:
         return list(engine.client.logs(container).decode().split())
     finally:
         remove_container(engine.client, container)
+
+
+def open_another(
+    engine: Engine, sandbox: DockerSandbox, tmp_path: Path, **options: Any
+) -> AbstractAsyncContextManager[DockerSandbox]:
+    """Of another server, with the same volume."""
+    return aclosing(make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, **options))
 
 
 async def test_packages_appear_in_a_running_worker(engine: Engine, sandbox: DockerSandbox, wheels: Path) -> None:
@@ -61,9 +67,8 @@ async def test_packages_in_the_volume_are_not_copied_again_by_another_server(
     worker = await sandbox.start()
     folder = await sandbox.packages(("plain",))
     before = run_inside(engine, worker.id, "stat", "-c", "%i", f"{folder}/{NOTE}")
-    again = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume)
-    assert await again.packages(("plain",)) == folder
-    await again.aclose()
+    async with open_another(engine, sandbox, tmp_path) as again:
+        assert await again.packages(("plain",)) == folder
     assert run_inside(engine, worker.id, "stat", "-c", "%i", f"{folder}/{NOTE}") == before
     assert list_volume(engine, sandbox) == [folder.rpartition("/")[2]]
     assert not (tmp_path / "another" / "packages").exists()
@@ -72,11 +77,9 @@ async def test_packages_in_the_volume_are_not_copied_again_by_another_server(
 async def test_two_servers_bring_one_set_at_once(
     engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
 ) -> None:
-    other = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume)
-    async with anyio.create_task_group() as both:
+    async with open_another(engine, sandbox, tmp_path) as other, anyio.create_task_group() as both:
         both.start_soon(sandbox.packages, ("plain",))
         both.start_soon(other.packages, ("plain",))
-    await other.aclose()
     assert len(list_volume(engine, sandbox)) == 1
 
 
@@ -87,48 +90,45 @@ async def test_full_volume_loses_what_no_worker_of_any_server_uses(
         make_wheel(wheels, name, "1.0", megabytes=1)
     session = await open_session(sandbox, SMALL)
     assert (await session.run("import used", {}, ("used",))).succeeded
-    small = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, most_bytes=5 << 19)
-    used, first = [(await small.packages((name,))).rpartition("/")[2] for name in ("used", "first")]
-    second = (await small.packages(("second",))).rpartition("/")[2]
-    assert sorted(list_volume(engine, sandbox)) == sorted([used, second])
-    assert (await small.sweep_packages())["sets"] == 0
-    # A session of the other server, which has seen the set that is gone, gets it again.
-    assert (await session.run("import first; first.version", {}, ("first",))).shown == "'1.0'"
-    assert first in list_volume(engine, sandbox)
-    await session.kill()
-    await small.aclose()
+    async with open_another(engine, sandbox, tmp_path, most_bytes=5 << 19) as small:
+        used, first = [(await small.packages((name,))).rpartition("/")[2] for name in ("used", "first")]
+        second = (await small.packages(("second",))).rpartition("/")[2]
+        assert sorted(list_volume(engine, sandbox)) == sorted([used, second])
+        assert (await small.sweep_packages())["sets"] == 0
+        # A session of the other server, which has seen the set that is gone, gets it again.
+        assert (await session.run("import first; first.version", {}, ("first",))).shown == "'1.0'"
+        assert first in list_volume(engine, sandbox)
+        await session.kill()
 
 
 async def test_set_that_a_runtime_with_locks_of_its_own_may_use_is_left(
     engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
 ) -> None:
     await sandbox.packages(("plain",))
-    sweeper = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, most_bytes=0)
-    hidden = make_sandbox(engine, tmp_path, volume=sandbox.volume, runtime="runc")
-    worker = await hidden.start()
-    assert (await sweeper.sweep_packages())["sets"] == 0
-    await worker.kill()
-    assert (await sweeper.sweep_packages())["sets"] == 1
-    for opened in (sweeper, hidden):
-        await opened.aclose()
+    async with (
+        open_another(engine, sandbox, tmp_path, most_bytes=0) as sweeper,
+        aclosing(make_sandbox(engine, tmp_path, volume=sandbox.volume, runtime="runc")) as hidden,
+    ):
+        worker = await hidden.start()
+        assert (await sweeper.sweep_packages())["sets"] == 0
+        await worker.kill()
+        assert (await sweeper.sweep_packages())["sets"] == 1
 
 
 async def test_packages_without_a_worker_image_say_to_build_it(
     engine: Engine, sandbox: DockerSandbox, tmp_path: Path
 ) -> None:
-    absent = make_sandbox(replace(engine, image="absent:1"), tmp_path / "another", volume=sandbox.volume)
-    with pytest.raises(SandboxUnavailable, match="image build"):
-        await absent.sweep_packages()
-    await absent.aclose()
+    async with open_another(replace(engine, image="absent:1"), sandbox, tmp_path) as absent:
+        with pytest.raises(SandboxUnavailable, match="image build"):
+            await absent.sweep_packages()
 
 
 async def test_set_removed_under_a_server_is_brought_again(
     engine: Engine, sandbox: DockerSandbox, wheels: Path, tmp_path: Path
 ) -> None:
     await sandbox.packages(("plain",))
-    sweeper = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, most_bytes=0)
-    removed = await sweeper.sweep_packages()
-    await sweeper.aclose()
+    async with open_another(engine, sandbox, tmp_path, most_bytes=0) as sweeper:
+        removed = await sweeper.sweep_packages()
     assert (removed["sets"], list_volume(engine, sandbox)) == (1, [])
     session = await open_session(sandbox, SMALL)
     assert (await session.run("import plain; plain.version", {}, ("plain",))).shown == "'2.0'"
@@ -165,10 +165,9 @@ async def test_set_too_large_for_the_volume_is_refused_and_leaves_nothing(
 ) -> None:
     # On this side it is not compiled, so it may be larger there.
     make_wheel(wheels, "tight", "1.0")
-    small = make_sandbox(engine, tmp_path / "another", volume=sandbox.volume, most_bytes=6 * 4096)
-    with pytest.raises(SandboxUnavailable, match="packages-bytes"):
-        await small.packages(("tight",))
-    await small.aclose()
+    async with open_another(engine, sandbox, tmp_path, most_bytes=6 * 4096) as small:
+        with pytest.raises(SandboxUnavailable, match="packages-bytes"):
+            await small.packages(("tight",))
     assert list_volume(engine, sandbox) == []
 
 
