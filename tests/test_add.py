@@ -5,9 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dynasaur_mcp.add import find_starter
-from tests.test_cli import ADD, README, TWICE, Run, assert_one_line, dynasaur, jailed, write
-
-__all__ = ["dynasaur", "jailed"]
+from tests.conftest import ADD, README, TWICE, Run, assert_one_line, write
 
 
 def test_changed_file_is_a_new_version_only_when_asked(jailed: Run, tmp_path: Path) -> None:

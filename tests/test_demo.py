@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+from tests.conftest import README
+
 DEMO = [sys.executable, "-m", "dynasaur_mcp", "demo"]
 
 

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dynasaur_mcp.sandbox.cgroup import find_place
-from tests.test_cli import Run, dynasaur, jailed, write
-
-__all__ = ["dynasaur", "jailed"]
+from tests.conftest import Run, write
 
 
 def test_doctor_finds_a_working_jail_and_names_broken_files(jailed: Run, tmp_path: Path) -> None:

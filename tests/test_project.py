@@ -25,9 +25,9 @@ from dynasaur_mcp.library.reading import read_action
 from dynasaur_mcp.serve import make_serve_parser
 from dynasaur_mcp.settings import Settings, is_secret
 from dynasaur_mcp.types import META_TOOLS
+from tests.conftest import README
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROGRAM = "dynasaur-mcp"
 
 

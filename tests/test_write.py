@@ -14,7 +14,7 @@ import pytest
 
 from dynasaur_mcp.cli import main
 
-from .test_cli import ADD, PROGRAM, TWICE
+from .conftest import ADD, PROGRAM, TWICE
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import ADD, Run, assert_one_line, dynasaur, jailed
-from tests.test_import import library, package, rows
+from tests.conftest import ADD, Run, assert_one_line
 
-__all__ = ["dynasaur", "jailed", "package"]
+from .conftest import library, rows
 
 
 def test_functions_of_an_archive_are_imported(jailed: Run, package: Path, tmp_path: Path) -> None:

@@ -13,10 +13,9 @@ import pytest
 
 from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.types import Action, Status, Tests
-from tests.test_cli import ADD, TWICE, Run, assert_one_line, dynasaur, jailed, write
-from tests.test_import import rows
+from tests.conftest import ADD, TWICE, Run, assert_one_line, write
 
-__all__ = ["dynasaur", "jailed"]
+from .conftest import rows
 
 
 def read_kept(folder: Path) -> dict[str, tuple[Action, Status, Tests]]:
