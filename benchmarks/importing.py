@@ -13,22 +13,13 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
-import doctest
 import importlib
 import importlib.util
 import inspect
-import io
-import json
-import os
 import re
-import select
-import subprocess
 import sys
 import tempfile
 import time
-import types
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -36,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from doctests import run_doctests
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -53,10 +45,6 @@ from dynasaur_mcp.sandbox.workers import Workers
 from dynasaur_mcp.settings import Settings
 
 MODULES = ["statistics", "heapq", "difflib", "more_itertools", "boltons", "toolz", "humanize", "validators", "pydash"]
-SECONDS = 20.0
-"""For the doctests of one function."""
-OPTIONS = doctest.ELLIPSIS | doctest.REPORT_ONLY_FIRST_FAILURE
-"""As the worker has them."""
 
 
 @dataclass
@@ -119,72 +107,6 @@ def find_doctested(origin: Origin) -> list[Reference]:
         }
         found += [Reference(module, name) for name, doc in docs.items() if ">>>" in doc]
     return [each for each in found if each in wanted]
-
-
-def run_doctests(jobs: list[tuple[str, str, str]]) -> dict[str, str]:
-    """`module.name` -> how its doctests failed, empty if they passed.
-
-    Args:
-        jobs: Module, name, and the source of a file of its own, or empty for the function where it is.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-W", "ignore", str(Path(__file__).absolute()), "--doctests"]
-        ran = subprocess.run(
-            command, input=json.dumps(jobs), capture_output=True, text=True, check=True, cwd=folder, timeout=3600
-        )
-    return dict(map(json.loads, ran.stdout.splitlines()))
-
-
-def serve_doctests() -> None:
-    """Each function in a fork of this process, which has imported its module."""
-    warnings.simplefilter("ignore")
-    for module, name, source in json.load(sys.stdin):
-        with contextlib.suppress(Exception):
-            if not source:
-                importlib.import_module(module)
-        ours, theirs = os.pipe()
-        if (pid := os.fork()) == 0:
-            devnull = os.open(os.devnull, os.O_RDWR)
-            for descriptor in (0, 1, 2):
-                os.dup2(devnull, descriptor)
-            try:
-                failure = run_doctest(module, name, source)
-            except BaseException as error:
-                failure = f"{type(error).__name__}: {error}"
-            os.write(theirs, failure[-4000:].encode("utf-8", "replace"))
-            os._exit(0)
-        os.close(theirs)
-        failure = read_until(ours, time.monotonic() + SECONDS)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, 9)
-        os.waitpid(pid, 0)
-        os.close(ours)
-        print(json.dumps((f"{module}.{name}", failure)), flush=True)
-
-
-def read_until(descriptor: int, deadline: float) -> str:
-    data = b""
-    while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        part = os.read(descriptor, 1 << 16)
-        if not part:
-            return data.decode("utf-8", "replace")
-        data += part
-    return "did not end in time"
-
-
-def run_doctest(module: str, name: str, source: str) -> str:
-    if source:
-        made = types.ModuleType(f"actions.{name}")
-        made.__file__ = f"actions/{name}.py"
-        sys.modules[made.__name__] = made
-        exec(compile(source, made.__file__, "exec", dont_inherit=True), made.__dict__)
-    else:
-        made = importlib.import_module(module)
-    docstring = getattr(made, name).__doc__ or ""
-    test = doctest.DocTestParser().get_doctest(docstring, dict(vars(made)), name, None, 0)
-    report = io.StringIO()
-    doctest.DocTestRunner(optionflags=OPTIONS, verbose=False).run(test, out=report.write)
-    return report.getvalue()
 
 
 def write_alone(origin: Origin, functions: list[Reference]) -> Iterator[tuple[Reference, str, str]]:
@@ -298,9 +220,6 @@ def row_of(result: Result, still: tuple[int, int]) -> list[str]:
 
 
 def main() -> int:
-    if "--doctests" in sys.argv:
-        serve_doctests()
-        return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"default: {', '.join(MODULES)}")
     parser.add_argument("--sandbox", choices=["auto", "docker", "jail"], default="auto")
