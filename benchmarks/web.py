@@ -21,6 +21,22 @@ _META = {
 }
 
 
+def with_meta(params: dict[str, Any]) -> dict[str, Any]:
+    """As a request of the stateless era has them."""
+    return params | {"_meta": _META}
+
+
+def headers_of(method: str) -> dict[str, str]:
+    """Of a request of the stateless era, but one that names what it is for."""
+    return {
+        "Authorization": f"Bearer {TOKEN}",
+        "Accept": "application/json, text/event-stream",
+        "Content-Type": "application/json",
+        "MCP-Protocol-Version": ERAS[0],
+        "Mcp-Method": method,
+    }
+
+
 @contextmanager
 def start_http(
     command: Sequence[str], settings: Mapping[str, Any], log: Any = subprocess.DEVNULL
@@ -116,7 +132,7 @@ class Caller:
         self._id += 1
         headers = ""
         if self.era == ERAS[0]:
-            params = params | {"_meta": _META}
+            params = with_meta(params)
             headers = f"Mcp-Method: {method}\r\n" + (f"Mcp-Name: {name}\r\n" if name else "")
         return await self.send("POST", {"jsonrpc": "2.0", "id": self._id, "method": method, "params": params}, headers)
 

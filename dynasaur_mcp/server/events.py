@@ -16,6 +16,8 @@ import anyio
 from mcp.server.streamable_http import EventCallback, EventId, EventMessage, EventStore, StreamId
 from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse, jsonrpc_message_adapter
 
+from dynasaur_mcp.server.ready import write_message
+
 KEPT_BYTES = 64 << 20
 _OVERHEAD_BYTES = 500
 
@@ -61,7 +63,7 @@ class Events(EventStore):
         self._news = anyio.Event()
 
     async def store_event(self, stream_id: StreamId, message: JSONRPCMessage | None) -> EventId:
-        text = message.model_dump_json(by_alias=True, exclude_unset=True).encode() if message else b""
+        text = write_message(message) if message else b""
         is_answer = isinstance(message, JSONRPCResponse | JSONRPCError)
         event = _Event(next(self._log.numbers), stream_id, text, is_answer)
         self._events.append(event)

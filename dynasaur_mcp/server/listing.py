@@ -24,7 +24,7 @@ from pydantic_core import from_json, to_json
 
 from dynasaur_mcp.errors import ActionNotFound, LibraryError
 from dynasaur_mcp.server.announce import Context
-from dynasaur_mcp.server.ready import Ready, takes_json
+from dynasaur_mcp.server.ready import Ready, carry
 from dynasaur_mcp.server.scopes import ALL_SCOPES, RUN, is_of_use
 from dynasaur_mcp.server.text import MESSAGE_BYTES
 from dynasaur_mcp.server.tools import count_tokens, describe_action, describe_meta_tools
@@ -247,7 +247,7 @@ class Pages:
             page = self._find((ctx.params or {}).get("cursor"), self._scopes_of(ctx))
         except ValueError:
             raise MCPError(INVALID_PARAMS, "No such cursor") from None
-        result["tools"] = page.tools if takes_json.get() else page.tools.items
+        result["tools"] = carry(page.tools, ctx.request)
         if page.next_cursor:
             result["nextCursor"] = page.next_cursor
         if (first := self._on_first_list) is not None:

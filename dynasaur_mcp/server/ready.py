@@ -1,45 +1,101 @@
-"""Lists within results that are kept as JSON: stdio writes them as they are, however often they are asked for.
+"""Lists within results that are kept as JSON, and written as they are, however often they are asked for.
 
-The SDK writes what goes over HTTP, and gives no way past its own serialisation: there, they are lists.
+The SDK serialises what goes over HTTP, and has no way past that. So it gets a word that stands for the list, which
+takes its place in what the SDK sends. Over SSE, where no answer goes back with its request, lists they are.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from contextvars import ContextVar
 from functools import cached_property
 
 from mcp_types import JSONRPCMessage, JSONRPCResponse
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dynasaur_mcp.types import JSON
 
-takes_json: ContextVar[bool] = ContextVar("takes_json", default=False)
-"""Whether the answer to the request at hand goes through `write_line`."""
+takes_words: ContextVar[bool] = ContextVar("takes_words", default=False)
+"""Whether the answer to the request at hand goes through `write_message`."""
+
+_CARRIED = "dynasaur_mcp.lists"
+"""In the scope of an HTTP request: the lists in its answer."""
 
 
-class Ready:
-    """A list, as JSON."""
+class Ready(str):
+    """The word that stands for a list: nobody can know it, and no other text holds it."""
 
-    def __init__(self, items: Iterable[bytes]) -> None:
+    json: bytes
+
+    def __new__(cls, items: Iterable[bytes]) -> Ready:
         """
         Args:
             items: Each as JSON.
         """
-        self.json = b"[" + b",".join(items) + b"]"
+        word = super().__new__(cls, secrets.token_hex(16))
+        word.json = b"[" + b",".join(items) + b"]"
+        return word
 
     @cached_property
     def items(self) -> list[JSON]:
         """Not to be changed."""
         return from_json(self.json)  # type: ignore[no-any-return]
 
+    def take_place(self, text: bytes) -> bytes:
+        """JSON that has the list in place of the word."""
+        return text.replace(b'"' + self.encode() + b'"', self.json)
 
-def write_line(message: JSONRPCMessage) -> bytes:
-    """A message as it goes over stdio."""
-    if isinstance(message, JSONRPCResponse):
-        ready = [to_json(key) + b":" + value.json for key, value in message.result.items() if isinstance(value, Ready)]
-        if ready:
-            rest = {key: value for key, value in message.result.items() if not isinstance(value, Ready)}
-            members = b",".join(filter(None, (to_json(rest)[1:-1], *ready)))
-            return b'{"jsonrpc":"2.0","id":' + to_json(message.id) + b',"result":{' + members + b"}}\n"
-    return message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+
+def carry(ready: Ready, request: object) -> str | list[JSON]:
+    """What goes into the result of a request: the word where the list will take its place."""
+    if takes_words.get():
+        return ready
+    carried = request.scope.get(_CARRIED) if isinstance(request, Request) else None
+    if carried is None:
+        return ready.items
+    carried.append(ready)
+    return ready
+
+
+def write_message(message: JSONRPCMessage) -> bytes:
+    """A message as JSON."""
+    text = message.model_dump_json(by_alias=True, exclude_unset=True).encode()
+    for ready in message.result.values() if isinstance(message, JSONRPCResponse) else ():
+        if isinstance(ready, Ready):
+            text = ready.take_place(text)
+    return text
+
+
+class Carrier:
+    """An application whose answers have lists in place of the words for them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """
+        Args:
+            app: Sends an answer whole, or event by event.
+        """
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        carried: list[Ready] = []
+        head: Message | None = None
+
+        async def send_lists(message: Message) -> None:
+            nonlocal head
+            if message["type"] == "http.response.start" and "content-length" in MutableHeaders(scope=message):
+                head = message  # its body follows at once, and may become longer
+                return
+            for ready in carried if message.get("body") else ():
+                message = {**message, "body": ready.take_place(message["body"])}
+            if head:
+                if carried:
+                    MutableHeaders(scope=head)["content-length"] = str(len(message["body"]))
+                await send(head)
+                head = None
+            await send(message)
+
+        await self._app({**scope, _CARRIED: carried}, receive, send_lists)

@@ -26,7 +26,7 @@ from mcp.server.lowlevel import Server
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from dynasaur_mcp.server.ready import takes_json, write_line
+from dynasaur_mcp.server.ready import takes_words, write_message
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ async def serve_descriptors(server: Server[Any], stdin: int, stdout: int) -> Non
     """Serve one client on a pair of descriptors until it is gone."""
     to_server, received = anyio.create_memory_object_stream[SessionMessage | Exception]()
     sent, to_client = anyio.create_memory_object_stream[SessionMessage]()
-    takes_json.set(True)
+    takes_words.set(True)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_read_messages, stdin, to_server)
@@ -79,7 +79,7 @@ async def _write_messages(stdout: int, to_client: ObjectReceiveStream[SessionMes
     async with to_client:
         with open_writer(stdout) as writer:
             async for message in to_client:
-                await writer.write(write_line(message.message))
+                await writer.write(write_message(message.message) + b"\n")
 
 
 async def _cancel_on_signal(scope: anyio.CancelScope) -> None:

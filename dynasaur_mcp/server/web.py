@@ -42,6 +42,7 @@ from dynasaur_mcp.server.connection import Connection, TlsListener
 from dynasaur_mcp.server.door import Guard, Turns, peek, refuse, take_whole
 from dynasaur_mcp.server.events import EventLog, Events
 from dynasaur_mcp.server.metrics import Metrics
+from dynasaur_mcp.server.ready import Carrier
 from dynasaur_mcp.server.scopes import ALL_SCOPES, MANAGE
 from dynasaur_mcp.server.sse import Sse
 
@@ -155,7 +156,7 @@ def build_app(
     sse = Sse(server, MESSAGES_PATH, front.most_each)
     protected = Router(
         [
-            Route(MCP_PATH, StreamableHTTPASGIApp(sessions)),
+            Route(MCP_PATH, Carrier(StreamableHTTPASGIApp(sessions))),
             Route(SSE_PATH, sse, methods=["GET"]),
             Mount(MESSAGES_PATH, sse.post),
             Route(METRICS_PATH, RequireAuthMiddleware(metrics.app, [MANAGE]), methods=["GET"]),

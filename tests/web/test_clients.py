@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx2
 import pytest
 import trustme
 from mcp_types import ToolListChangedNotification
@@ -22,6 +21,7 @@ from dynasaur_mcp.server.web import listen
 from tests.flows.conftest import text_of
 
 from .conftest import ERAS, StartServer, WebServer
+from .raw import ACCEPT, INITIALIZE, call, events_of, shake_hands
 
 pytestmark = pytest.mark.anyio
 
@@ -98,42 +98,6 @@ async def test_client_over_http_defines_is_told_calls_and_keeps_state(serve_http
             assert "41" in await model.text("run_python", code="kept")
         async with server.connect(era) as other:
             assert "41" in await other.text("run_python", code="kept")
-
-
-def rpc(number: int, method: str, **params: Any) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-
-
-def call(number: int, tool: str, **arguments: Any) -> dict[str, Any]:
-    return rpc(number, "tools/call", name=tool, arguments=arguments)
-
-
-ACCEPT = {"Accept": "application/json, text/event-stream"}
-INITIALIZE = rpc(
-    1, "initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo={"name": "raw", "version": "1"}
-)
-
-
-async def shake_hands(http: httpx2.AsyncClient) -> dict[str, str]:
-    """The headers of a session of the handshake era."""
-    answer = await http.post("/mcp", json=INITIALIZE, headers=ACCEPT)
-    headers = ACCEPT | {"Mcp-Session-Id": answer.headers["mcp-session-id"], "MCP-Protocol-Version": "2025-11-25"}
-    initialized = {"jsonrpc": "2.0", "method": "notifications/initialized"}
-    assert (await http.post("/mcp", json=initialized, headers=headers)).status_code == 202
-    return headers
-
-
-async def events_of(response: httpx2.Response) -> AsyncIterator[tuple[str, str]]:
-    """Id and data of each."""
-    event: dict[str, str] = {}
-    async for line in response.aiter_lines():
-        name, _, value = line.partition(": ")
-        if line:
-            event[name.rstrip(":")] = value
-        elif event:
-            if "data" in event:
-                yield event.get("id", ""), event["data"]
-            event = {}
 
 
 @pytest.mark.parametrize("seconds", [0, 2])
