@@ -89,11 +89,11 @@ class Tools:
 class Meaning(Index):
     """By meaning alone."""
 
-    def _score(self, texts: Sequence[str]) -> tuple[dict[str, int], list[list[Scores]]]:
-        _, scores = super()._score(texts)
+    def _score(self, texts: Sequence[str]) -> tuple[dict[int, str], dict[str, int], list[list[Scores]]]:
+        names, _, scores = super()._score(texts)
         # No word of the query is in any document.
         counts = dict.fromkeys(read_query(texts[0]), 0)
-        return counts, [[Scores({}, 0.0, 0.0, 0.0), *meanings] for _, *meanings in scores]
+        return names, counts, [[Scores({}, 0.0, 0.0, 0.0), *meanings] for _, *meanings in scores]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

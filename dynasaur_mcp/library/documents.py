@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import logging
 import math
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dynasaur_mcp.errors import LibraryError
@@ -92,6 +93,13 @@ class Documents:
             finally:
                 if self._connection is not None and connection.in_transaction:
                     connection.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, alone, and the file as it is at one moment, whatever others write to it."""
+        with self.using() as connection:
+            connection.execute("BEGIN")
+            yield connection
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
@@ -182,6 +190,12 @@ def _add(scores: Sequence[Mapping[int, float]]) -> dict[int, float]:
         for id_, score in each.items():
             sums[id_] = sums.get(id_, 0.0) + score
     return sums
+
+
+def find_names(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int, str]:
+    """Of the actions whose documents these are; without those that are none any more."""
+    query = "SELECT id, name FROM documents WHERE id IN (SELECT value FROM json_each(?))"
+    return dict(connection.execute(query, (json.dumps([*ids]),)).fetchall())
 
 
 def count_words(connection: sqlite3.Connection, tokens: Sequence[str]) -> dict[str, int]:

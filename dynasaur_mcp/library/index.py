@@ -19,6 +19,7 @@ from dynasaur_mcp.library.documents import (
     DamagedError,
     count_words,
     explain_words,
+    find_names,
     match_words,
 )
 from dynasaur_mcp.library.embedding import Embedder
@@ -86,37 +87,53 @@ class Index(Follower):
     def find_any(self, queries: Sequence[str], limit: int) -> list[Match]:
         """The best matches of each query, for little more than what one costs."""
         queries = [clean_text(query) for query in queries]
-        counts, scores = self._score(queries)
-        found = [self._show(query, counts, [each], limit) for query, each in zip(queries, scores, strict=True)]
+        names, counts, scores = self._score(queries)
+        found = [self._show(query, names, counts, [each], limit) for query, each in zip(queries, scores, strict=True)]
         return [match for each in found for match in each.matches]
 
     def _find(self, query: str, limit: int) -> Found:
         return self._show(query, *self._score([query, *read_parts(query)]), limit)
 
-    def _score(self, texts: Sequence[str]) -> tuple[dict[str, int], list[list[Scores]]]:
-        """How many documents have each word; for each text, scores by words, and by meaning where there is a model."""
+    def _score(self, texts: Sequence[str]) -> tuple[dict[int, str], dict[str, int], list[list[Scores]]]:
+        """What each text finds.
+
+        Returns:
+            The names of the candidates; how many documents have each word; for each text, scores by words, and by
+            meaning where there is a model.
+        """
         self.look()
         vectors, asked = self._vectors, None
         if vectors is not None and self._embedder is not None and texts[0].strip():
             # On its way while words are matched: the two take about as long.
             asked = self._embedder.begin(texts)
         tokens = [read_query(text) for text in texts]
-        with self._documents.using() as connection:
+        with self._documents.reading() as connection:
             counts = self._count(connection, {token for some in tokens for token in some})
             found = match_words(connection, tokens, counts, self.size)
+            leading = [_choose_best(each) for each in found]
+            # As of the moment when they were found: an action that is replaced meanwhile has another document then.
+            names = find_names(connection, {id_ for ids in leading for id_ in ids})
         scores = [[spread_words(each, self.size)] for each in found]
         if vectors is not None and asked is not None:
-            leading = [_choose_best(each) for each in found]
             meanings = vectors.find_nearest(asked.result(), CANDIDATES, leading)
             scores = [[words, meaning] for (words,), meaning in zip(scores, meanings, strict=True)]
-        return counts, scores
+            near = {id_ for meaning in meanings for id_, cosine in meaning.found.items() if cosine >= MIN_COSINE}
+            with self._documents.using() as connection:
+                names |= find_names(connection, near - names.keys())
+        return names, counts, scores
 
-    def _show(self, query: str, counts: Mapping[str, int], scores: Sequence[Sequence[Scores]], limit: int) -> Found:
+    def _show(
+        self,
+        query: str,
+        names: Mapping[int, str],
+        counts: Mapping[str, int],
+        scores: Sequence[Sequence[Scores]],
+        limit: int,
+    ) -> Found:
         tokens = read_query(query)
-        ranked, total = _order(scores)
+        ranked, total = _order(scores, names)
         shown = ranked[: max(limit, LOOKED_AT)]
         with self._documents.using() as connection:
-            names = _find_names(connection, shown)
             why = {id_: explain_words(connection, tokens, id_) for id_ in shown}
         nats = measure_words({token: counts[token] for token in tokens}, self.size)
         cosines = {id_: _find_cosine(scores, id_) for id_ in shown}
@@ -127,7 +144,7 @@ class Index(Follower):
         least = MIN_SHARE * max(relations.values(), default=0.0)
         matches: list[Match] = []
         for id_ in [id_ for place, id_ in enumerate(shown) if place < total or relations[id_] >= least][:limit]:
-            with contextlib.suppress(ActionNotFound, KeyError):
+            with contextlib.suppress(ActionNotFound):
                 cosine = cosines[id_] or 0.0
                 meant = ("meaning",) if cosine >= MIN_COSINE else ()
                 score = min(max(shared[id_] / (whole or 1.0), cosine), 1.0)
@@ -146,22 +163,23 @@ class Index(Follower):
         return {token: self._common.get(token, counts.get(token, 0)) for token in tokens}
 
 
-def _find_names(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int, str]:
-    marks = ", ".join("?" * len(ids))
-    return dict(connection.execute(f"SELECT id, name FROM documents WHERE id IN ({marks})", tuple(ids)).fetchall())
-
-
 def _choose_best(found: Mapping[int, float]) -> list[int]:
     return sorted(found, key=found.__getitem__, reverse=True)[:CANDIDATES]
 
 
-def _order(parts: Sequence[Sequence[Scores]]) -> tuple[list[int], int]:
-    """Ids of what has anything to do with the query, best first, and how many of them stand out like the first."""
+def _order(parts: Sequence[Sequence[Scores]], names: Mapping[int, str]) -> tuple[list[int], int]:
+    """Ids of what has anything to do with the query, best first, and how many of them stand out like the first.
+
+    Args:
+        names: Of the documents that there are. Vectors of others, which were replaced or removed, are still in memory.
+    """
     candidates: set[int] = set()
     for words, *meanings in parts:
         candidates.update(_choose_best(words.found))
         candidates.update(id_ for scores in meanings for id_, cosine in scores.found.items() if cosine >= MIN_COSINE)
-    ranks = rank(parts, candidates)
+    # Of two that one action has had, the later one.
+    last = {names[id_]: id_ for id_ in sorted(candidates & names.keys())}
+    ranks = rank(parts, last.values())
     least = MIN_SHARE * max(ranks.values(), default=0.0)
     return sorted(ranks, key=lambda id_: (-ranks[id_], id_)), sum(rank >= least for rank in ranks.values())
 

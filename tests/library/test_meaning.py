@@ -84,3 +84,17 @@ def test_new_actions_are_found_by_meaning_after_an_update(
     again = open_index(path, embedder)
     assert again.settle(60)
     assert names(search("import a spreadsheet", again, filled))[0] == "read_table"
+
+
+def test_what_was_replaced_or_removed_takes_no_place_of_what_is_there(
+    open_index: OpenIndex, filled: FileStore, embedder: Embedder
+) -> None:
+    index = open_index(None, embedder)
+    for version in range(10):
+        put(filled, write_source("translate_text", f"Say it in {version} foreign tongues."), version)
+        put(filled, write_source(f"translate_{version}", "Say it in foreign tongues."))
+        index.update()
+        assert index.settle(60)
+        filled.delete(f"translate_{version}", author="ann")
+    found = search("other languages", index, filled)
+    assert (names(found), found.total) == (["translate_text"], 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.types import Ending, Status
-from tests.library.conftest import OpenIndex, names, put, search, write_source
+from tests.library.conftest import OpenIndex, OpenStore, names, put, search, write_source
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,25 @@ def renew_meanwhile(index: Index, name: str, times: int) -> Iterator[None]:
     while renewing.is_alive():
         yield
     renewing.join()
+
+
+def test_what_is_replaced_meanwhile_is_found_by_every_search(
+    open_index: OpenIndex, filled: FileStore, open_store: OpenStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "index.sqlite3"
+    index, store = open_index(path), open_store()
+
+    def replace() -> None:
+        with contextlib.closing(Index(store, path, None)) as other:
+            for version in range(1, 80):
+                put(store, write_source("read_table", f"Read a table, way {version}."), version)
+                other.update()
+
+    replacing = threading.Thread(target=replace)
+    replacing.start()
+    found = [names(index.find("read table", 5)) for _ in iter(replacing.is_alive, False)]
+    replacing.join()
+    assert set(map(tuple, found)) == {("read_table",)}
 
 
 @pytest.mark.parametrize(
