@@ -26,7 +26,7 @@ INDEX_FILE = ".index.sqlite3"
 LEADING = 2000
 """About so many documents are scored by their words: those with the rarest of them; all where there are no more."""
 
-_SCHEMA_VERSION = 4
+_SCHEMA_VERSION = 5
 _SCHEMA = """
 -- size: how many documents there are; SQLite would count them one by one.
 CREATE TABLE state (ledger TEXT NOT NULL, revision INTEGER NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL);

@@ -19,7 +19,7 @@ from dynasaur_mcp.library.documents import Documents, add_document, remove_docum
 from dynasaur_mcp.library.embedding import Embedder
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.vectors import Vectors, pack_vector
-from dynasaur_mcp.library.words import clean_text, split_name
+from dynasaur_mcp.library.words import clean_text, split_name, spread_text
 from dynasaur_mcp.types import Action, Entry, Status
 
 _SYNC_BATCH = 200
@@ -205,7 +205,7 @@ def _write_words(action: Action, queries: Sequence[str]) -> tuple[str, ...]:
         " ".join(action.examples),
         " ".join(queries),
     )
-    return tuple(map(clean_text, texts))
+    return tuple(spread_text(clean_text(text)) for text in texts)
 
 
 def _hash_text(text: str) -> bytes:

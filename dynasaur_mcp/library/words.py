@@ -22,12 +22,27 @@ _STOP_WORDS = frozenset(
         they this those to up us use want was we were what when where which who will with would you your""",
     )
 )
+_UNSPACED = re.compile(
+    "[\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
+"""Chinese, Japanese and Korean characters: not every word of theirs is told from the next by a space."""
 
 
 def read_query(query: str) -> list[str]:
     """Its words in lower case, those that say nothing left out unless there are no others."""
-    words = list(dict.fromkeys(re.findall(r"[^\W_]+", split_name(query).lower())))
+    text = _UNSPACED.sub(lambda run: f" {' '.join(_pair(run[0]) or run[0])} ", split_name(query).casefold())
+    words = list(dict.fromkeys(re.findall(r"[^\W_]+", text)))
     return ([word for word in words if word not in _STOP_WORDS] or words)[:_MAX_QUERY_WORDS]
+
+
+def spread_text(text: str) -> str:
+    """A text as its words are indexed, so that `read_query` of any part of it has words that are in it."""
+    return _UNSPACED.sub(lambda run: f" {' '.join((*run[0], *_pair(run[0])))} ", text.casefold())
+
+
+def _pair(run: str) -> list[str]:
+    """Each two characters that stand side by side."""
+    return [run[start : start + 2] for start in range(len(run) - 1)]
 
 
 def clean_text(text: str) -> str:

@@ -37,7 +37,31 @@ def test_words_find_actions_by_name_docstring_and_parameters(
     assert 0 < found.matches[0].score <= 1
 
 
-@pytest.mark.parametrize("query", ["", "   ", "zzyzx", "?!", "💥", "what would they"])
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("含税价格", ("含税", "税价", "价格")),
+        ("怎么计算价格？", ("计算", "价格")),
+        ("税", ("税",)),
+        ("消費税を計算", ("消費", "費税", "税を", "を計", "計算")),
+        ("세금", ("세금",)),
+        ("preis mit PNG表格", ("png", "表格")),
+        ("GRÖSSE der Straße", ("grösse", "strasse")),
+        ("احسب الضريبة", ("احسب", "الضريبة")),
+        ("налог", ("налог",)),
+    ],
+)
+def test_words_are_found_in_any_script(
+    query: str, why: tuple[str, ...], open_index: OpenIndex, filled: FileStore
+) -> None:
+    text = "计算含税价格。PNG表格 消費税を計算する。 세금을 계산한다. Straße, Größe. احسب الضريبة. налог"
+    put(filled, write_source("work_out", text))
+    found = search(query, open_index(), filled)
+    assert names(found) == ["work_out"]
+    assert set(found.matches[0].why) == set(why)
+
+
+@pytest.mark.parametrize("query", ["", "   ", "zzyzx", "?!", "💥", "what would they", "国王"])
 def test_nothing_fits_is_an_answer(query: str, open_index: OpenIndex, filled: FileStore) -> None:
     found = search(query, open_index(), filled)
     assert (found.matches, found.total) == ((), 0)
