@@ -7,9 +7,10 @@ FILE has JSON lines, one tool each, with the scenarios in which it was of use:
     {"source": "def add(a: int, b: int) -> int: …", "name": "add",
      "scenarios": [{"question": "What do 2 and 3 make?", "call": {"a": 2, "b": 3}, "answer": 5}, …]}
 
-- `source` (or `code`, `tool`): a whole file with one public function. `name` may be missing.
-- `scenarios` (or `cases`): each a question (`question`, `query`, `task`), the recorded call (`call`, `arguments`) and
-  the known answer (`answer`, `expected`, `result`).
+- `source` (or `code`, `tool`, `tool_source`): a whole file with one public function. `name` may be missing. `tool` may
+  be an object that has both.
+- `scenarios` (or `cases`): each a question (`question`, `query`, `task`), the recorded call (`call`, `arguments`,
+  `recorded_call`) and the known answer (`answer`, `expected`, `result`, `known_answer`).
 - A call is an object of arguments by name; or `{"name": …, "arguments": {…} or […]}`, `args` and `kwargs` for short; or
   Python as text, `add(2, b=3)`. Arguments by place get the names that the source's function gives them. Text that is
   more than one call with plain values is run as it is, with the action under the tool's name: its answer is its last
@@ -21,20 +22,23 @@ question, makes its recorded call of the action found first, and compares the an
 library.
 
 A source that is refused is made fit where a model would have no doubt how: missing types are those of the first call's
-values, a missing docstring is the first question, a name that does not fit is cut, or made longer by the docstring,
-packages are declared as the refusal names them, and calls outside of any function are left out. Nothing of later
-scenarios is used. Such are counted as completed. One that is refused all the same is named with the reason; its later
-scenarios count as not found. One that likely does what another does is kept all the same, and counted.
+values, a missing docstring is the first question, a name that does not fit is the one that is proposed, or cut, or made
+longer by the docstring, packages are declared as the refusal names them, `*values` is made a list and `**options` a
+dict, and what is done outside of any function is left out. Nothing of later scenarios is used. Such are counted as
+completed. One that is refused all the same is named with the reason; its later scenarios count as not found. One that
+likely does what another does is kept all the same, and counted.
 
-An answer is right if it is equal as JSON: numbers to six digits, or as many decimals as were recorded; a text that is
-JSON or a Python literal as what it says. Not rewritten is the source of a tool that was found first and answered right,
-for each time, at four characters a token.
+An answer is right if it is equal as JSON: numbers to six digits, or as many decimals as were recorded; a set in any
+order; a text that is JSON or Python's way to show a value, also such as `np.float64(2.5)`, `array([1, 2])`,
+`Decimal('2.5')` and `datetime.date(2024, 3, 11)`, as what it says. Not rewritten is the source of a tool that was found
+first and answered right, for each time, at four characters a token.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import datetime
 import json
 import math
 import os
@@ -53,6 +57,14 @@ from recorded import Case, Scenario, complete, read_cases
 
 OWN = Path(__file__).with_name("reuse.jsonl")
 MODEL_SECONDS = 120.0
+HOLDERS = frozenset(
+    re.findall(
+        r"\w+",
+        """array bool_ Counter Decimal deque dict_keys dict_values float32 float64 frozenset int32 int64 OrderedDict set
+        str_ Timestamp""",
+    )
+)
+"""Types that show a value as their one argument."""
 
 
 @dataclass
@@ -63,6 +75,7 @@ class Tally:
     at_1: int = 0
     at_5: int = 0
     nothing: int = 0
+    nearest: int = 0
     ran: int = 0
     right: int = 0
     tokens: int = 0
@@ -73,8 +86,12 @@ def is_same(answer: Any, known: Any) -> bool:
     if isinstance(answer, bool) or isinstance(known, bool):
         return answer is known
     if isinstance(answer, int | float) and isinstance(known, int | float):
+        if math.isnan(answer) or math.isnan(known):
+            return math.isnan(answer) and math.isnan(known)
         decimals = len(repr(known).partition(".")[2]) if isinstance(known, float) and "e" not in repr(known) else 0
         return math.isclose(answer, known, rel_tol=1e-6, abs_tol=0.500001 * 10**-decimals if decimals > 1 else 1e-9)
+    if isinstance(answer, set) or isinstance(known, set):
+        return is_same_set(answer, known)
     if isinstance(answer, list) and isinstance(known, list):
         return len(answer) == len(known) and all(map(is_same, answer, known))
     if isinstance(answer, dict) and isinstance(known, dict):
@@ -82,19 +99,55 @@ def is_same(answer: Any, known: Any) -> bool:
     return bool(answer == known)
 
 
+def is_same_set(answer: Any, known: Any) -> bool:
+    """Whether they have the same members, in any order."""
+    answer, known = simplify(answer), simplify(known)
+    if not (isinstance(answer, list | set) and isinstance(known, list | set)):
+        return False
+    left = list(known)
+    for each in answer:
+        partner = next((at for at, one in enumerate(left) if is_same(each, one)), None)
+        if partner is None:
+            return False
+        del left[partner]
+    return not left
+
+
 def simplify(value: Any) -> Any:
     """What JSON makes of it, or of what a text says."""
     if isinstance(value, str):
         text = value.strip()
-        for read in (json.loads, ast.literal_eval):
+        for read in (json.loads, read_shown):
             try:
-                return text if isinstance(found := read(text), str) else simplify(found)
+                return simplify(read(text))
             except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
                 continue
         return text
     if isinstance(value, dict):
         return {str(key): item for key, item in value.items()}
-    return list(value) if isinstance(value, tuple | set | frozenset) else value
+    return set(value) if isinstance(value, frozenset) else list(value) if isinstance(value, tuple) else value
+
+
+def read_shown(text: str) -> Any:
+    """The value that Python shows so: a literal, or the call of a type that holds one.
+
+    Raises:
+        ValueError, SyntaxError, TypeError: it is none.
+    """
+    return ast.literal_eval(_ShownValue().visit(ast.parse(text, mode="eval")))
+
+
+class _ShownValue(ast.NodeTransformer):
+    """Makes a literal of it."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        kind = ast.unparse(node.func).rpartition(".")[2]
+        if kind in ("date", "datetime", "time"):
+            return ast.Constant(getattr(datetime, kind)(*map(ast.literal_eval, node.args)).isoformat())
+        return self.visit(node.args[0]) if kind in HOLDERS and len(node.args) == 1 else node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(float(node.id)) if node.id in ("inf", "nan") else node
 
 
 def read_text(result: Any) -> str:
@@ -123,7 +176,10 @@ async def define(client: Client, case: Case) -> None:
             return
     case.name = read_text(answer).split("'")[1]
     first = case.scenarios[0] if case.scenarios else None
-    case.first_right = first is not None and not await call(client, case, case.name, first)
+    if first is not None:
+        wrong = await call(client, case, case.name, first)
+        case.first_right = not wrong
+        case.failures += [f"{first.question[:80]!r}, at first: {wrong}"] if wrong else []
 
 
 async def call(client: Client, case: Case, name: str, scenario: Scenario) -> str:
@@ -141,7 +197,8 @@ async def call(client: Client, case: Case, name: str, scenario: Scenario) -> str
     structured = result.structured_content or {}
     value, _, printed = text.partition("\n\n(session")[0].partition("Printed:\n")
     answers = [structured, structured.get("result"), value.removeprefix("Value:\n"), printed]
-    if any(is_same(answer, scenario.answer) for answer in [*answers, *printed.strip().splitlines()[-1:]]):
+    compare = is_same_set if case.gives_set else is_same
+    if any(compare(answer, scenario.answer) for answer in [*answers, *printed.strip().splitlines()[-1:]]):
         return ""
     return f"answered {text[:100]!r}, not {scenario.answer!r}"
 
@@ -157,6 +214,7 @@ async def reuse(client: Client, case: Case, scenario: Scenario, tally: Tally) ->
     names, text = await search(client, scenario.question)
     tally.scenarios += 1
     tally.nothing += not names
+    tally.nearest += not names and re.findall(r"^- (\w+)\(", text, re.MULTILINE)[:1] == [case.name]
     tally.at_1 += names[:1] == [case.name]
     tally.at_5 += case.name in names
     if names[:1] != [case.name]:
@@ -212,6 +270,7 @@ def print_table(cases: Sequence[Case], tally: Tally, used: str, seconds: float) 
         ("found at 1", share(tally.at_1, tally.scenarios)),
         ("found at 5", share(tally.at_5, tally.scenarios)),
         ("said that nothing fits", share(tally.nothing, tally.scenarios)),
+        ("  and named the right one as the nearest", share(tally.nearest, tally.scenarios)),
         ("ran", share(tally.ran, tally.scenarios)),
         ("right", share(tally.right, tally.scenarios)),
         ("tokens not rewritten", f"{tally.tokens:,}"),

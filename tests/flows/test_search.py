@@ -134,6 +134,70 @@ async def test_reuse_completes_what_a_recorded_source_lacks_and_runs_what_is_mor
     assert "| right | 3 (100%) |" in table
 
 
+async def test_reuse_makes_fit_what_no_caller_can_be_told_of_and_reads_answers_as_python_shows_them(
+    require: Callable[[str], None], tmp_path: Path
+) -> None:
+    require("jail")
+    mean = (
+        "def averageOf(*numbers, **options):\n    return round(sum(numbers) / len(numbers), options.get('digits', 2))\n"
+    )
+    weekdays = "from datetime import date\ndef go_back(day: date) -> date:\n    return day.replace(day=1)\n"
+    shared = "from typing import Set\ndef find_shared(a: list, b: list) -> Set[str]:\n    return set(a) & set(b)\n"
+    area = (
+        "from typing import Callable\ndef find_area(f: Callable[[float], float], end: float):\n    return f(end) / 2\n"
+    )
+    rows = [
+        {
+            "tool": {"name": "averageOf", "source": f"{mean}\nresult = averageOf(1, 2)\nprint(result)\n"},
+            "scenarios": [
+                {"question": "What is the average of 1 and 2?", "call": "averageOf(1, 2)", "answer": 1.5},
+                {"question": "Average of 1, 2 and 2", "call": {"args": [1, 2, 2]}, "answer": "np.float64(1.67)"},
+                {"question": "The average of 1, 2 and 2", "call": "averageOf(1, 2, 2, digits=1)", "answer": 1.7},
+            ],
+        },
+        {
+            "tool_source": weekdays,
+            "scenarios": [
+                {
+                    "question": "On which day did May 2024 begin, going back from the seventh?",
+                    "recorded_call": "from datetime import date\ngo_back(date(2024, 5, 7))",
+                    "known_answer": "2024-05-01",
+                },
+                {
+                    "question": "Go back to the day on which June 2024 began",
+                    "recorded_call": {"day": "2024-06-02"},
+                    "known_answer": "datetime.date(2024, 6, 1)",
+                },
+            ],
+        },
+        {
+            "source": shared,
+            "scenarios": [
+                {"question": "Which letters are shared?", "call": [["a", "b"], ["b"]], "answer": ["b"]},
+                {
+                    "question": "Find letters that are shared",
+                    "call": [["x", "y", "z"], ["z", "x"]],
+                    "answer": ["z", "x"],
+                },
+                {"question": "Find what is shared", "call": [["x", "y", "z"], ["z", "x"]], "answer": "{'x', 'z'}"},
+            ],
+        },
+        {
+            "source": area,
+            "scenarios": [
+                {"question": "Find the area below a line", "call": "find_area(lambda x: 2 * x, 3)", "answer": 3},
+                {"question": "What area is below a line?", "call": "find_area(lambda x: 0, 3)", "answer": "0.0"},
+            ],
+        },
+    ]
+    data = tmp_path / "cases.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    table = run_benchmark("reuse.py", "--data", str(data), "--sandbox", "jail")
+    assert "| refused | 0 |" in table
+    assert "| right in the first scenario | 4 |" in table
+    assert "| right | 6 (100%) |" in table
+
+
 async def test_retrieval_measures_any_folder_of_its_form(require: Callable[[str], None], tmp_path: Path) -> None:
     require("model")
     tools = [
