@@ -56,7 +56,8 @@ class Web:
 
 @contextmanager
 def open_ours(transport: str, library: Path) -> Iterator[Exchange]:
-    options = {"library": str(library), "expose": "all"}
+    # By words alone: to embed ten thousand texts meanwhile would be timed too.
+    options = {"library": str(library), "expose": "all", "model": "./none"}
     if transport == "stdio":
         with Peer([*OURS, *(part for name, value in options.items() for part in (f"--{name}", value))]) as peer:
             yield peer.exchange
