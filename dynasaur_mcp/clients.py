@@ -7,6 +7,7 @@ version (OpenCode) is not here: a wrong guess would break its configuration.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,9 @@ from dynasaur_mcp.jsonc import JsonError, find_member, read, remove_member, set_
 
 SERVER = "dynasaur"
 """The name of the entry."""
+BOM = "\ufeff"
+"""What editors on Windows may begin a file with."""
+_LONE_NEWLINE = re.compile(r"(?<!\r)\n")
 Platform = Literal["linux", "darwin", "win32"]
 Entry = dict[str, Any]
 
@@ -189,7 +193,10 @@ def _rewrite(client: Client, machine: Machine, entry: Entry | None) -> bool:
 
 def _parse(client: Client, file: Path, text: str) -> dict[str, Any]:
     try:
-        found = tomlkit.parse(text).unwrap() if client.is_toml else read(text) if text.strip("\ufeff \t\r\n") else {}
+        if client.is_toml:
+            found: Any = tomlkit.parse(text.removeprefix(BOM)).unwrap()
+        else:
+            found = read(text) if text.strip(f"{BOM} \t\r\n") else {}
     except (JsonError, TOMLKitError) as error:
         kind = "TOML" if client.is_toml else "JSON"
         raise ClientError(f"{file} is no {kind}, so it is left as it is: {error}. Mend it, then try again.") from None
@@ -205,8 +212,12 @@ def _change(client: Client, text: str, entry: Entry | None) -> str:
         JsonError: what should hold the servers does not.
     """
     if client.is_toml:
-        return _change_toml(client, text, entry)
-    text = text if text.strip("\ufeff \t\r\n") else "{}\n"
+        plain = text.removeprefix(BOM)
+        new = _change_toml(client, plain, entry)
+        if "\r\n" in text and not _LONE_NEWLINE.search(text):
+            new = _LONE_NEWLINE.sub("\r\n", new)
+        return text[: len(text) - len(plain)] + new
+    text = text if text.strip(f"{BOM} \t\r\n") else "{}\n"
     if entry is None:
         return remove_member(text, (*client.path, SERVER))
     if not isinstance(find_member(text, (*client.path, SERVER)), dict):
@@ -235,7 +246,7 @@ def _change_toml(client: Client, text: str, entry: Entry | None) -> str:
         if isinstance(servers, InlineTable):
             servers[SERVER] = tomlkit.inline_table()
         else:
-            servers[SERVER] = tomlkit.table().add(tomlkit.nl())
+            servers[SERVER] = tomlkit.table()
     for key, value in entry.items():
         if servers[SERVER].get(key) != value:
             servers[SERVER][key] = value

@@ -198,6 +198,19 @@ def test_codex_keeps_its_other_tables_and_comments(dynasaur: Run, home: Path, te
     assert left == {key: value for key, value in before.items() if value}
 
 
+def test_toml_of_windows_keeps_its_mark_and_line_ends(dynasaur: Run, home: Path) -> None:
+    file = home / ".codex" / "config.toml"
+    file.parent.mkdir()
+    text = b'\xef\xbb\xbf# mine\r\nmodel = "x"\r\n\r\n[mcp_servers.other]\r\ncommand = "y"\r\n\r\n[tail]\r\nb = 1\r\n'
+    file.write_bytes(text)
+    assert "\tadded" in dynasaur("codex").stdout
+    changed = file.read_bytes()
+    assert b"[mcp_servers.dynasaur]\r\ncommand = " in changed
+    assert changed.count(b"\n") == changed.count(b"\r\n")
+    assert "\tremoved" in dynasaur("remove", "codex").stdout
+    assert file.read_bytes() == text
+
+
 def test_what_the_user_added_to_the_entry_stays(dynasaur: Run, home: Path) -> None:
     file = home / ".cursor" / "mcp.json"
     file.parent.mkdir()
@@ -210,7 +223,9 @@ def test_what_the_user_added_to_the_entry_stays(dynasaur: Run, home: Path) -> No
     assert "/* few */" in file.read_text()
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"mcpServers": 3}', b"\xff\xfe{\x00}\x00", b"\x00" * 1000])
+@pytest.mark.parametrize(
+    "content", [b"{", b'{"a": 01}', b"[]", b'{"mcpServers": 3}', b"\xff\xfe{\x00}\x00", b"\x00" * 1000]
+)
 def test_broken_file_is_refused_and_left_alone(dynasaur: Run, home: Path, content: bytes) -> None:
     file = home / ".cursor" / "mcp.json"
     file.parent.mkdir()

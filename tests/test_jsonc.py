@@ -82,6 +82,8 @@ def test_value_that_is_there_is_changed_in_its_place() -> None:
         ("[]", "no object"),
         ('{"servers": []}', "'servers' in line 1 is no object"),
         ('{"a": NaN}', "expected a value"),
+        ('{"a": 01}', "line 1: expected a comma"),
+        ('{"a": \u0661}', "expected a value"),
         ("\x00", "line 1"),
     ],
 )
