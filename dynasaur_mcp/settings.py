@@ -279,7 +279,7 @@ def _read_layers(flags: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]
 def _read_file(file: Path) -> dict[str, Any] | None:
     """None where there is no such file. Relative paths in it are relative to its folder."""
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

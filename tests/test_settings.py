@@ -103,6 +103,12 @@ def test_wrong_file_is_refused_with_what_is_right(named: Path, text: str, blamed
     assert "\n" not in str(refused.value)
 
 
+def test_file_of_an_editor_on_windows_is_read(named: Path) -> None:
+    named.write_bytes(b"\xef\xbb\xbfsessions = 3\r\ncpus = 2.5\r\n")
+    settings = read_settings()
+    assert (settings.sessions, settings.cpus) == (3, 2.5)
+
+
 def test_file_that_is_no_text_is_refused(named: Path) -> None:
     named.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match="is no TOML"):
