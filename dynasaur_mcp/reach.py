@@ -32,7 +32,7 @@ def read_front(settings: Settings) -> Front:
     """
     auth = read_auth(settings)
     known = [urlsplit(settings.audience).hostname or ""] if auth else []
-    own = f"[{settings.host}]" if ":" in settings.host else settings.host
+    own = (f"[{settings.host}]" if ":" in settings.host else settings.host).lower()
     return Front(
         host=settings.host,
         port=settings.port,

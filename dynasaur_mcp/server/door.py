@@ -38,7 +38,9 @@ class Guard:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
+        # The SDK compares as they are; but names are the same in capitals.
+        headers = [(name, value.lower() if name == b"host" else value) for name, value in scope["headers"]]
+        request = Request({**scope, "headers": headers})
         refused = await self._security.validate_request(request)
         if not refused and is_of_foreign_page(request):
             refused = PlainTextResponse("No pages of other sites\n", 403)

@@ -71,6 +71,14 @@ async def test_request_without_a_host_is_refused(serve_http: StartServer) -> Non
             assert b" 421 " in await stream.receive()
 
 
+async def test_names_of_the_server_are_the_same_in_capitals(serve_http: StartServer) -> None:
+    async with serve_http(allowed_hosts="MCP.example.com") as server, server.http() as http:
+        for host in ("LOCALHOST", "LocalHost:8000", "mcp.EXAMPLE.com", "[::1]:8000", "127.0.0.1"):
+            answer = await http.post("/mcp", json=INITIALIZE, headers=ACCEPT | {"Host": host})
+            assert answer.status_code == 200, host
+        assert (await http.get("/healthz", headers={"Host": "EVIL.test"})).status_code == 421
+
+
 async def test_hosts_and_origins_that_are_allowed_are_served(serve_http: StartServer) -> None:
     settings = {"allowed_hosts": "mcp.example.com", "allowed_origins": "https://app.example.com"}
     page = {"Host": "mcp.example.com", "Origin": "https://app.example.com"}
