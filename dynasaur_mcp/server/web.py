@@ -52,6 +52,8 @@ MCP_PATH, SSE_PATH, MESSAGES_PATH = "/mcp", "/sse", "/messages/"
 METRICS_PATH = "/metrics"
 RETRY_MILLISECONDS = 1000
 """After which a client is to come back for a stream that ended before its answer."""
+MOST_SESSIONS = 10_000
+"""Sessions of the protocol, of all principals together."""
 _KEEP_ALIVE_SECONDS = 30
 _CLOSE_SECONDS = 5
 """For connections to close once their requests have ended."""
@@ -79,17 +81,21 @@ class Front:
 class Sessions(StreamableHTTPSessionManager):
     """The sessions of clients of the handshake era, each with events of its own."""
 
-    def __init__(self, server: Server[Any], most_each: int) -> None:
+    def __init__(self, server: Server[Any], most_each: int, most: int = MOST_SESSIONS) -> None:
+        """
+        Args:
+            most_each: Of one principal.
+            most: Of all.
+        """
         self._log = EventLog()
         self._most_each = most_each
+        self._most = most
         self._asked: set[tuple[str | None, str | None]] = set()
-        super().__init__(server, retry_interval=RETRY_MILLISECONDS)
+        # The SDK's own bound does not tell a client when to come back.
+        super().__init__(server, retry_interval=RETRY_MILLISECONDS, max_sessions=None)
 
     async def _handle_stateful_request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        opens = all(name != b"mcp-session-id" for name, _ in scope["headers"])
-        who = authorization_context(scope["user"])
-        if opens and sum(owner == who for owner in self._session_owners.values()) >= self._most_each:
-            refused = refuse(429, f"You have {self._most_each} sessions of the protocol open, which is the most.", 60)
+        if refused := self._refuse_to_open(scope):
             await refused(scope, receive, send)
             return
         body, receive = await peek(receive)
@@ -99,6 +105,16 @@ class Sessions(StreamableHTTPSessionManager):
             else:
                 reused = Response("A request with this id is not yet answered\n", 400)
                 await reused(scope, receive, send)
+
+    def _refuse_to_open(self, scope: Scope) -> Response | None:
+        if any(name == b"mcp-session-id" for name, _ in scope["headers"]):
+            return None
+        who = authorization_context(scope["user"])
+        if sum(owner == who for owner in self._session_owners.values()) >= self._most_each:
+            return refuse(429, f"You have {self._most_each} sessions of the protocol open, which is the most.", 60)
+        if len(self._session_owners) >= self._most:
+            return refuse(503, f"{self._most} sessions of the protocol are open, which is the most.", 60)
+        return None
 
     @contextlib.contextmanager
     def _asking(self, scope: Scope, body: bytes) -> Iterator[bool]:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
+import httpx2
 import pytest
+from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 
 from dynasaur_mcp.errors import QuotaExceeded
 from dynasaur_mcp.sandbox.quotas import Quotas
+from dynasaur_mcp.server.auth import GivenTokens
+from dynasaur_mcp.server.door import Turns
+from dynasaur_mcp.server.metrics import Metrics
+from dynasaur_mcp.server.web import Front, Sessions, build_app
 from dynasaur_mcp.types import Quota
 
 from .conftest import ERAS, StartServer
@@ -165,6 +172,29 @@ async def test_open_requests_and_sessions_are_bounded_for_each(serve_http: Start
         ended = ACCEPT | {"Mcp-Session-Id": opened.headers["mcp-session-id"]}
         assert (await ada.delete("/mcp", headers=ended)).status_code == 200
         assert (await ada.post("/mcp", json=INITIALIZE, headers=ACCEPT)).status_code == 200
+
+
+async def test_beyond_what_all_may_open_a_client_is_told_when_to_come_back() -> None:
+    server = Server[Any]("tests")
+    sessions = Sessions(server, most_each=2, most=2)
+    verifier = GivenTokens({"ada": ADA, "bob": BOB})
+    front = Front(host="127.0.0.1", port=0, hosts=("127.0.0.1",), origins=())
+    app = build_app(server, sessions, verifier, Turns(8), Metrics({}), front, lambda: True)
+    async with (
+        sessions.run(),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1", headers=ACCEPT) as http,
+    ):
+
+        async def open_session(token: str) -> httpx2.Response:
+            return await http.post("/mcp", json=INITIALIZE, headers={"Authorization": f"Bearer {token}"})
+
+        opened = [await open_session(token) for token in (ADA, BOB)]
+        assert [answer.status_code for answer in opened] == [200, 200]
+        refused = await open_session(BOB)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "60")
+        own = {"Authorization": f"Bearer {ADA}", "Mcp-Session-Id": opened[0].headers["mcp-session-id"]}
+        assert (await http.delete("/mcp", headers=own)).status_code == 200
+        assert (await open_session(BOB)).status_code == 200
 
 
 def test_what_was_used_comes_back_with_time() -> None:
