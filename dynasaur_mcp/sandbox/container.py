@@ -46,6 +46,8 @@ class DockerWorker:
         self._killed = self._gone = False
         self.is_left = False
         """It was killed, and the engine could not be told."""
+        self._is_told = False
+        """The log says that it was not removed."""
         self._raw: Any = None
         self._socket: socket.socket | None = None
         self._to_send = bytearray()
@@ -119,10 +121,14 @@ class DockerWorker:
             except OSError as error:
                 self.is_left = True
                 # Still registered: the sandbox tries again, and the next server.
-                logger.error("worker %s was not removed: %s", self._name, error)
+                if not self._is_told:
+                    logger.error("worker %s was not removed: %s", self._name, error)
+                self._is_told = True
             else:
                 self._gone = True
                 self._forget(self._name)
+                if self._is_told:
+                    logger.warning("worker %s is removed now", self._name)
 
     def _attached(self) -> socket.socket:
         if self._socket is None or self._killed:
