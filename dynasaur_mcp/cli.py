@@ -34,26 +34,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(given)
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:  # boundary: what a user can mend is one line on stderr, a bug keeps its traceback
+        causes = list(find_causes(error))
+        lines = [explain(cause) for cause in causes]
+        if None in lines:
             raise
-        sys.stderr.write(f"dynasaur-mcp: What is to be written has no room: {error.strerror}.\n")
-        return 1
-    except Exception as error:  # boundary: ours become one line on stderr, a bug keeps its traceback
-        ours = list(find_our_errors(error))
-        if not ours:
-            raise
-        for one in ours:
-            sys.stderr.write(f"dynasaur-mcp: {one}\n")
-        return 2 if any(isinstance(one, SettingsError) for one in ours) else 1
+        sys.stderr.writelines(f"dynasaur-mcp: {line}\n" for line in lines if line)
+        if "" in lines:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the end
+        return 2 if any(isinstance(cause, SettingsError) for cause in causes) else 1
 
 
-def find_our_errors(error: BaseException) -> Iterator[DynasaurError]:
-    """The errors with a message for the user, also from within task groups; nothing when any other is among them."""
-    if isinstance(error, DynasaurError):
+def find_causes(error: BaseException) -> Iterator[BaseException]:
+    """It, or what task groups hold."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from find_causes(inner)
+    else:
         yield error
-    elif isinstance(error, BaseExceptionGroup):
-        found = [list(find_our_errors(inner)) for inner in error.exceptions]
-        if all(found):
-            for some in found:
-                yield from some
+
+
+def explain(error: BaseException) -> str | None:
+    """A line for the user; nothing where they have read enough, as `head` does. None of a bug."""
+    if isinstance(error, DynasaurError):
+        return str(error)
+    if isinstance(error, BrokenPipeError):
+        return ""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"What is to be written has no room: {error.strerror}."
+    return None

@@ -77,7 +77,26 @@ def test_unusable_library_is_one_line_and_exit_1(dynasaur: Run, tmp_path: Path) 
         assert_one_line(dynasaur(*arguments, "--library", str(tmp_path / "file")), 1, "library")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["actions", "list", "--json"], ["config"]], ids=" ".join)
+PRINTING = [["--help"], ["actions", "list", "--json"], ["config"], ["actions", "add", "missing.py"]]
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+def test_output_that_nobody_reads_ends_a_command_without_a_word(tmp_path: Path, arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:
+        ran = subprocess.run(
+            [*PROGRAM, *arguments],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "DYNASAUR_LIBRARY": str(tmp_path / "library")},
+        )
+    assert (ran.returncode, ran.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
 def test_output_that_has_no_room_is_one_line_and_exit_1(tmp_path: Path, arguments: list[str]) -> None:
     environment = {**os.environ, "DYNASAUR_LIBRARY": str(tmp_path / "library")}
     with open("/dev/full", "w") as full:
