@@ -1,3 +1,5 @@
+"""Hosts that the network is allowed to: how they are written, and which covers which."""
+
 from __future__ import annotations
 
 import pytest

@@ -18,7 +18,7 @@ from dynasaur_mcp.sandbox.pool import open_pool
 from dynasaur_mcp.sandbox.presence import Presence
 from dynasaur_mcp.search import search_actions
 from dynasaur_mcp.settings import read_settings
-from dynasaur_mcp.types import Entry, Found, LibraryChanged, Schemas, Status, Tests
+from dynasaur_mcp.types import JSON, Ending, Entry, Found, LibraryChanged, Schemas, Status, Tests
 
 OpenStore = Callable[[], FileStore]
 OpenIndex = Callable[..., Index]
@@ -49,6 +49,12 @@ def put(store: FileStore, source: str, expected_version: int = 0, **given: objec
     keeping: dict[str, object] = {"author": "ann", "tests": Tests(1), "schemas": SCHEMAS, "status": Status.ACTIVE}
     keeping.update(given)
     return store.put(read_action(source), expected_version=expected_version, **keeping)  # type: ignore[arg-type]
+
+
+def call(
+    store: FileStore, name: str = "add", version: int = 1, ending: Ending = Ending.RETURNED, **given: JSON
+) -> None:
+    store.record_call(name, version, principal="ann", ending=ending, seconds=0.1, **given)
 
 
 @pytest.fixture

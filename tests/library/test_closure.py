@@ -1,3 +1,5 @@
+"""A function with all that it uses: found by symbols and statements, put together to a file by closure and assembly."""
+
 from __future__ import annotations
 
 import re

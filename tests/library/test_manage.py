@@ -1,3 +1,5 @@
+"""What `manage_action` does to actions and their versions, with a real jail for their tests."""
+
 from __future__ import annotations
 
 import contextlib

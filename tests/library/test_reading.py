@@ -1,3 +1,5 @@
+"""Source text read into an action: what is taken from it, and what is refused with its line."""
+
 from __future__ import annotations
 
 import builtins
