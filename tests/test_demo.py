@@ -3,16 +3,15 @@
 import os
 import re
 import subprocess
-import sys
 import xml.etree.ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import README
+from tests.conftest import PROGRAM, README
 
-DEMO = [sys.executable, "-m", "dynasaur_mcp", "demo"]
+DEMO = [*PROGRAM, "demo"]
 
 
 @pytest.mark.parametrize("sandbox", ["jail", "docker"])

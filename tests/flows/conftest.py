@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -31,6 +32,11 @@ def environment(library: Path, sandbox: str, **settings: Any) -> dict[str, str]:
         "DYNASAUR_SANDBOX": sandbox,
         "DYNASAUR_CACHE": str(cache),
     } | named
+
+
+def run_command(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """As a person types it."""
+    return subprocess.run([*SERVER, *words], capture_output=True, text=True, env=env, check=False, timeout=120)
 
 
 class Model:

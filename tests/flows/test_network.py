@@ -16,7 +16,7 @@ import pytest
 from dynasaur_mcp.types import META_TOOLS
 
 from .conftest import OpenClient, environment
-from .test_processes import open_raw
+from .raw import open_raw
 
 pytestmark = pytest.mark.anyio
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import OpenClient, environment
+from .conftest import OpenClient, environment, run_command
 
 pytestmark = pytest.mark.anyio
 
@@ -43,14 +42,7 @@ def sandbox(require: Any) -> str:
 
 
 def run(library: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dynasaur_mcp", *words],
-        capture_output=True,
-        text=True,
-        env=environment(library, "jail"),
-        check=False,
-        timeout=120,
-    )
+    return run_command(environment(library, "jail"), *words)
 
 
 def read_stats(library: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A client of the least weight, on a server's pair of descriptors."""
+"""stdio without the SDK's client: the bytes as they are written."""
 
 from __future__ import annotations
 
