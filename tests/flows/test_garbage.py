@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dynasaur_mcp.server.transports import LINE_BYTES
 from tests.web.garbage import broken_messages
-from tests.web.test_clients import INITIALIZE, call, rpc
+from tests.web.raw import INITIALIZE, call, rpc
 
 from .conftest import SERVER, environment
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
 
 from .conftest import TOKEN
-from .test_clients import DOUBLE, INITIALIZE, call, rpc
+from .raw import INITIALIZE, call, rpc
+from .test_clients import DOUBLE
 
 Draw = st.DrawFn
 Headers = list[tuple[bytes, bytes]]

@@ -15,7 +15,7 @@ import pytest
 from tests.flows.conftest import SERVER, environment
 
 from .conftest import ERAS, TOKEN, StartServer, start_server
-from .test_clients import ACCEPT, INITIALIZE
+from .raw import ACCEPT, INITIALIZE
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ import pytest
 
 from .browser import Browser, open_browser
 from .conftest import TOKEN, StartServer, WebServer
-from .test_clients import INITIALIZE, call
+from .raw import INITIALIZE, call
 
 pytestmark = pytest.mark.anyio
 

@@ -22,7 +22,7 @@ from tests.flows.conftest import Model
 
 from .conftest import TOKEN, WebServer, start_server
 from .garbage import SESSION, SSE_SESSION, Bad, bad_requests
-from .test_clients import INITIALIZE
+from .raw import INITIALIZE
 
 BATCH = 20
 ANSWER_SECONDS = 20

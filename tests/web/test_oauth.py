@@ -17,7 +17,8 @@ from jwt.algorithms import RSAAlgorithm
 from mcp.shared.exceptions import MCPError
 
 from .conftest import ERAS, StartServer
-from .test_clients import ACCEPT, DOUBLE, INITIALIZE
+from .raw import ACCEPT, INITIALIZE
+from .test_clients import DOUBLE
 
 pytestmark = pytest.mark.anyio
 

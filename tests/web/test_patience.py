@@ -20,7 +20,7 @@ from dynasaur_mcp.server.web import Front, _Uvicorn, configure, listen
 from tests.flows.conftest import SERVER
 
 from .conftest import TOKEN, StartServer, WebServer
-from .test_clients import INITIALIZE, rpc
+from .raw import INITIALIZE, rpc
 
 pytestmark = pytest.mark.anyio
 

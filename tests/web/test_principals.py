@@ -22,7 +22,8 @@ from dynasaur_mcp.server.web import Front, Sessions, build_app
 from dynasaur_mcp.types import Quota
 
 from .conftest import ERAS, StartServer
-from .test_clients import ACCEPT, DOUBLE, INITIALIZE, SLOW, events_of, shake_hands
+from .raw import ACCEPT, INITIALIZE, events_of, shake_hands
+from .test_clients import DOUBLE, SLOW
 
 pytestmark = pytest.mark.anyio
 
