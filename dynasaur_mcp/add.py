@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,18 @@ class Added:
         return self.how == "not kept"
 
 
+def read_text(path: Path) -> str:
+    """What a file says.
+
+    Raises:
+        OSError: also for a pipe or a device, which may never end.
+        UnicodeDecodeError
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is no file")
+    return path.read_text(encoding="utf-8")
+
+
 def find_starter() -> list[Path]:
     """The files of the starter library: in the wheel beside this module, in a checkout at its root."""
     here = Path(__file__).parent
@@ -61,7 +74,7 @@ async def add_actions(
     actions: dict[str, Action] = {}
     for path in paths:
         try:
-            action = read_action(path.read_text(encoding="utf-8"), name=path.stem)
+            action = read_action(read_text(path), name=path.stem)
         except OSError as error:
             yield Added(path.name, "not kept", error.strerror or str(error))
         except UnicodeDecodeError as error:

@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 import typer
 
-from dynasaur_mcp.add import Added, add_actions, describe, explain, find_starter
+from dynasaur_mcp.add import Added, add_actions, describe, explain, find_starter, read_text
 from dynasaur_mcp.app import App, open_app, open_store
 from dynasaur_mcp.check import check_action, check_kept
 from dynasaur_mcp.errors import ActionBroken, ActionError, ActionInvalid, LibraryError
@@ -220,7 +220,7 @@ async def _check(entry: Entry, app: App) -> Entry:
 async def _try_file(path: Path, app: App) -> Tried:
     """As defining it would, but nothing is kept."""
     try:
-        source = await anyio.to_thread.run_sync(partial(path.read_text, encoding="utf-8"))
+        source = await anyio.to_thread.run_sync(read_text, path)
         action = await anyio.to_thread.run_sync(partial(read_action, source, path.stem, is_new=True))
         check = await check_action(action, app.store.get, app.pool)
     except (OSError, UnicodeDecodeError) as error:

@@ -1,5 +1,6 @@
 """`dynasaur-mcp actions add`: files and the starter actions, checked and tested before they are kept."""
 
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,20 @@ def test_bad_file_is_named_and_stops_no_other(jailed: Run, tmp_path: Path) -> No
     for name in ("broken.py", "untyped.py", "wrong.py", "missing.py"):
         assert re.search(rf"^{name}\tnot kept\t", added.stdout, re.MULTILINE), added.stdout
     assert "add.py\tkept\t" in added.stdout
+
+
+def test_what_is_no_file_is_not_waited_for(jailed: Run, tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    pipe = str(tmp_path / "pipe.py")
+    for path in (pipe, tmp_path / "library" / "pipe.py"):
+        os.mkfifo(path)
+    added = jailed("actions", "add", pipe, "/dev/zero", *write(tmp_path, add=ADD))
+    assert "pipe.py\tnot kept\tit is no file\nzero\tnot kept\tit is no file\nadd.py\tkept\t" in added.stdout
+    assert "it is no file" in jailed("actions", "test", pipe).stdout
+    assert_one_line(jailed("actions", "show", "pipe"), 1, "No action named 'pipe'")
+    (tmp_path / "library" / "add.py").unlink()
+    os.mkfifo(tmp_path / "library" / "add.py")
+    assert_one_line(jailed("actions", "show", "add"), 1, "No action named 'add'")
 
 
 def test_all_problems_of_a_file_are_named_at_once(dynasaur: Run, tmp_path: Path) -> None:

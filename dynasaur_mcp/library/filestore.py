@@ -430,7 +430,7 @@ class FileStore:
             for file, reading in readings.items():
                 if reading:
                     self._adopt(change, file, reading)
-                elif not (self._folder / file).exists():
+                elif files.stat_file(self._folder / file) is None:
                     change.forget_file(file)
                     change.lose(file.removesuffix(".py"), Deed.GONE, FILE_AUTHOR)
 

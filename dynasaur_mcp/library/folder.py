@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -132,7 +133,7 @@ def _remove_stale(entry: os.DirEntry[str]) -> None:
 
 
 def stat_file(path: Path) -> Stat | None:
-    """None where there is no such file.
+    """None where there is no such file, or none that can be read to its end: a pipe, a device, a folder.
 
     Raises:
         LibraryError: that cannot be told.
@@ -142,7 +143,7 @@ def stat_file(path: Path) -> Stat | None:
             status = path.stat()
         except FileNotFoundError:
             return None
-    return (status.st_mtime_ns, status.st_size)
+    return (status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
 
 
 def settle_stat(stat: Stat) -> Stat:
@@ -158,20 +159,20 @@ def read_file(path: Path, ledger: Ledger) -> Reading:
     from dynasaur_mcp.library.rules import check_size
 
     name = path.name.removesuffix(".py")
-    stat = stat_file(path) or (_NOT_TRUSTED, 0)
-    if problems := tuple(check_size(stat[1])):
-        return Reading(stat, None, problems)
+    found = stat_file(path) or (_NOT_TRUSTED, 0)
+    if problems := tuple(check_size(found[1])):
+        return Reading(found, None, problems)
     try:
         source = path.read_bytes().decode("utf-8-sig")
         known = ledger.find_source(name, hash_source(source))
-        return Reading(stat, known or read_action(source, name))
+        return Reading(found, known or read_action(source, name))
     except ActionInvalid as error:
-        return Reading(stat, None, error.problems)
+        return Reading(found, None, error.problems)
     except UnicodeDecodeError as error:
         problem = Problem(f"byte {error.object[error.start]:#x} is not UTF-8. Save the file as UTF-8.")
     except OSError as error:
         problem = Problem(f"it cannot be read ({error.strerror}). Mend its permissions.")
-    return Reading(stat, None, (problem,))
+    return Reading(found, None, (problem,))
 
 
 def write_file(path: Path, content: bytes) -> Stat:
