@@ -71,7 +71,12 @@ def _find_missing(modules: Modules, function: Reference) -> Problem | None:
     if function.name in functions:
         return None
     there = ", ".join(map(repr, functions)) or "none yet"
-    bound = any(function.name in statement.binds for statement in statements)
+    bound = [statement.node for statement in statements if function.name in statement.binds]
+    inside = [each for node in bound for each in ast.walk(node) if isinstance(each, Function)]
+    if any(each.name == function.name for each in inside):
+        return Problem(
+            f"{function.name[:60]!r} is defined under an `if`, a `try` or the like. Define it at the top level."
+        )
     what = "is no function made by `def`" if bound else "is not defined in it"
     return Problem(f"{function.name[:60]!r} {what}. Its functions: {there}.")
 

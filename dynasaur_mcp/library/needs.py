@@ -81,7 +81,9 @@ def borrow_function(modules: Modules, function: Reference, requirement: str) -> 
     statements = modules.statements(function.module)
     found = [each for each in statements if isinstance(each.node, Function) and each.node.name == function.name]
     if not found:
-        raise ActionInvalid(f"{function.name!r} cannot be used:", [Problem("it is no function made by `def`.")])
+        raise ActionInvalid(
+            f"{function.name!r} cannot be used:", [Problem("it is no function made by `def` at the top level.")]
+        )
     text = "\n".join(
         [
             *dict.fromkeys(each.text for each in statements if each.is_future_import),

@@ -19,6 +19,7 @@ from dynasaur_mcp.library.folder import INIT_MARK
 from dynasaur_mcp.library.modules import Modules, Reference
 from dynasaur_mcp.library.reading import parse_source, read_action
 from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES, Function
+from dynasaur_mcp.library.statements import is_main_guard
 from dynasaur_mcp.library.symbols import parse
 
 MAX_FILES = 20_000
@@ -239,10 +240,24 @@ def _is_action(text: str, name: str) -> bool:
 
 def find_public(tree: ast.Module) -> list[str]:
     """Functions that a module offers: those in `__all__`, if it has one, else those without a leading `_`."""
-    offered: set[str] | None = None
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
-            values = node.value.elts if isinstance(node.value, ast.List | ast.Tuple) else []
-            offered = {each.value for each in values if isinstance(each, ast.Constant) and isinstance(each.value, str)}
-    names = dict.fromkeys(node.name for node in tree.body if isinstance(node, Function))
+    names: dict[str, None] = {}
+    offered: set[str] = set()
+    for node in _find_statements(tree.body):
+        if isinstance(node, Function):
+            names[node.name] = None
+        elif any(isinstance(each, ast.Name) and each.id == "__all__" for each in ast.walk(node)):
+            texts = (each.value for each in ast.walk(node) if isinstance(each, ast.Constant))
+            offered |= {each for each in texts if isinstance(each, str)}
     return [name for name in names if not name.startswith(("_", "test_")) and (not offered or name in offered)]
+
+
+def _find_statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Those that may run when the module is imported: under an `if` or a `try`, too."""
+    for node in body:
+        if isinstance(node, ast.If | ast.Try):
+            if not is_main_guard(node):
+                yield from _find_statements([*node.body, *node.orelse, *getattr(node, "finalbody", ())])
+            for handler in getattr(node, "handlers", ()):
+                yield from _find_statements(handler.body)
+        else:
+            yield node

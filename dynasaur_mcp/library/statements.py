@@ -80,7 +80,7 @@ def read_module(text: str) -> list[Statement]:
     Unlike a step, which may call a function just to see what it does, a file calls one at module level for what that
     changes: its arguments, and the globals it sets.
     """
-    statements = [statement for statement in _read_text(text) if not _is_main_guard(statement.node)]
+    statements = [statement for statement in _read_text(text) if not is_main_guard(statement.node)]
     functions = [statement for statement in statements if isinstance(statement.node, Function)]
     changes = {name: _find_changes(function) for function in functions for name in function.binds}
     return [_note_calls(statement, changes) for statement in statements]
@@ -111,7 +111,7 @@ def _names_type_checking(test: ast.expr) -> bool:
     return (test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")) == "TYPE_CHECKING"
 
 
-def _is_main_guard(node: ast.stmt) -> bool:
+def is_main_guard(node: ast.stmt) -> bool:
     return (
         isinstance(node, ast.If)
         and isinstance(node.test, ast.Compare)

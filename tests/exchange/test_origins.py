@@ -41,6 +41,53 @@ def test_what_is_no_python_is_skipped_and_says_why(jailed: Run, tmp_path: Path) 
     assert list(rows(jailed("actions", "import", str(folder), "--only", "add"))) == ["add"]
 
 
+def test_all_that_a_module_offers_is_in_the_table(jailed: Run, tmp_path: Path) -> None:
+    text = '''__all__: list[str] = ["add"]
+__all__ += ["subtract"]
+__all__.extend(("guarded", "fallback"))
+
+
+def subtract(a: int, b: int) -> int:
+    """Take one number from another.
+
+    >>> subtract(3, 1)
+    2
+    """
+    return a - b
+
+
+def hidden(a: int) -> int:
+    """Take one number as it is."""
+    return a
+
+
+if a_flag := True:
+    def guarded(a: int) -> int:
+        """Take one number as it is."""
+        return a
+
+
+try:
+    from nowhere import fallback
+except ImportError:
+    def fallback(a: int) -> int:
+        """Take one number as it is."""
+        return a
+
+
+if __name__ == "__main__":
+    def add() -> None: ...
+'''
+    told = rows(jailed("actions", "import", *write(tmp_path, several=f"{text}\n\n{ADD}")))
+    assert {name: how for name, (how, _) in told.items()} == {
+        "subtract": "kept",
+        "guarded": "skipped",
+        "fallback": "skipped",
+        "add": "kept",
+    }
+    assert "'guarded' is defined under an `if`, a `try` or the like" in told["guarded"][1]
+
+
 def test_what_is_not_there_is_said(dynasaur: Run, tmp_path: Path) -> None:
     assert_one_line(dynasaur("actions", "import", "no/such/folder"), 1, "no file or folder 'no/such/folder'")
     assert_one_line(dynasaur("actions", "import", "no_such_module"), 1, "'no_such_module'")
