@@ -36,6 +36,21 @@ async def test_calls_of_an_action_draw_different_random_numbers(open_sandbox: Op
         assert len(values) == 3
 
 
+async def test_calls_draw_different_random_numbers_also_where_a_module_of_python_does_so(
+    open_sandbox: OpenPool,
+) -> None:
+    source = "from email.utils import make_msgid\ndef draw() -> str:\n    return make_msgid().split('.')[2]\n"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        values = {(await call(session, "draw", source)).value for _ in range(3)}
+        assert len(values) == 3
+
+
+async def test_action_that_has_put_something_else_in_the_place_of_random_is_called(open_sandbox: OpenPool) -> None:
+    source = "import sys\nsys.modules['random'] = None\ndef give() -> int:\n    return 5\n"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        assert (await call(session, "give", source)).value == 5
+
+
 async def test_each_call_is_a_fork_of_the_freshly_imported_action(open_sandbox: OpenPool) -> None:
     source = "calls = []\ndef count() -> int:\n    calls.append(1)\n    return len(calls)\n"
     async with open_sandbox() as pool, pool.session("me") as session:

@@ -130,8 +130,9 @@ def _run_job(channel: Channel, message: dict[str, Any], job: Job, in_place: bool
     # A session's next step goes on with the session's own numbers.
     if not message.get("keep"):
         for name in ("random", "numpy.random"):
-            if name in sys.modules:
-                sys.modules[name].seed()
+            with contextlib.suppress(BaseException):  # boundary: user code may have put anything in its place
+                if name in sys.modules:
+                    sys.modules[name].seed()
     heed_interrupt(True)
     own = os.getpid()
     try:

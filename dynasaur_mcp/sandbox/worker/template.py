@@ -70,7 +70,12 @@ def _learn_calls() -> tuple[dict[str, Job], dict[str, Rehearsal]]:
     from dynasaur_mcp.sandbox.worker.calls import call_action, load_action, rehearse_call
 
     # pydantic's own. An action that imports it gets another, and only then do its forks have one to seed.
-    sys.modules.pop("random", None)
+    if own := sys.modules.pop("random", None):
+        unseeded = own.SystemRandom()
+        for module in list(sys.modules.values()):
+            # Nobody seeds it for these (`email.utils`): in each fork it would give the same numbers.
+            if vars(module).get("random") is own:
+                setattr(module, "random", unseeded)  # noqa: B010
 
     jobs: dict[str, Job] = {
         "load": load_action,
