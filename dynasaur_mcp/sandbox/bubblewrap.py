@@ -30,6 +30,7 @@ _CERTIFICATES = (
 )
 _ENVIRONMENT = {
     "HOME": "/workspace",
+    "USER": "sandbox",
     "LANG": "C.UTF-8",
     "PATH": "/usr/bin:/bin",
     "PYTHONPATH": PROGRAM,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,9 +24,13 @@ from dynasaur_mcp.sandbox.volume import PLACE
 from dynasaur_mcp.types import Limits
 
 UID, SUPERVISOR_UID = 65534, 65533
+_FIRST_UID, _UIDS = 20_000, 40_000
+"""Whom systems do not have by themselves, and engines with a range of users (rootless ones) have all the same."""
 
 ENVIRONMENT = (
     "HOME=/workspace",
+    # No user of the image is this one.
+    "USER=sandbox",
     "LANG=C.UTF-8",
     "PYTHONDONTWRITEBYTECODE=1",
     # Threads of these would make sessions that cannot fork.
@@ -41,13 +46,14 @@ ENVIRONMENT = (
 def describe_container(
     image: str, limits: Limits, labels: Mapping[str, str], volume: str, runtime: str
 ) -> dict[str, Any]:
-    """The whole of it, in the words of the engine's API.
+    """The whole of it, in the words of the engine's API. Each has a user of its own.
 
     Args:
         volume: Of packages, to be read.
         runtime: OCI runtime, empty for the engine's default. One with `runsc` in its name is taken for gVisor.
     """
     on_gvisor = "runsc" in runtime
+    uid = UID if on_gvisor else _FIRST_UID + secrets.randbelow(_UIDS)
     limits = limits.with_files_in_memory()
     worker_limits: dict[str, object] = dataclasses.asdict(limits)
     if on_gvisor:
@@ -57,7 +63,7 @@ def describe_container(
         "Image": image,
         "Cmd": [json.dumps(worker_limits)],
         "Hostname": "sandbox",
-        "User": "0:0" if on_gvisor else f"{UID}:{UID}",
+        "User": "0:0" if on_gvisor else f"{uid}:{UID}",
         "WorkingDir": "/workspace",
         "Env": list(ENVIRONMENT),
         "Labels": labels,

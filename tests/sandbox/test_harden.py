@@ -15,8 +15,9 @@ pytestmark = pytest.mark.anyio
 
 async def test_container_has_every_hardening(engine: Engine, sandbox: DockerSandbox) -> None:
     worker = await sandbox.start()
-    status = run_inside(engine, worker.id, "cat", "/proc/self/status")
-    assert re.search(r"^Uid:\s+65534\s+65534\s+65534\s+65534$", status, re.M)
+    status = run_inside(engine, worker.id, "cat", "/proc/1/status")
+    assert re.search(r"^Uid:\s+([1-9]\d+)\s+\1\s+\1\s+\1$", status, re.M)
+    assert re.search(r"^Gid:\s+65534\s+65534\s+65534\s+65534$", status, re.M)
     assert re.search(r"^CapBnd:\s+0+$", status, re.M)
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.M)
     assert re.search(r"^Seccomp:\s+2$", status, re.M)

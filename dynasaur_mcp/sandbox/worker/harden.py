@@ -11,6 +11,10 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+_SUPERVISORS_FILES = 1 << 15
+"""Descriptors that the supervisor may have beyond all others, where it is given as many. It passes some to start a job,
+and the kernel refuses that to whoever may have fewer than are under way between all processes of its user."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
@@ -39,16 +43,22 @@ def harden_supervisor(limits: dict[str, Any]) -> None:
     # /dev/mqueue is there for all to write to; gVisor has none, nor its limit.
     with contextlib.suppress(ValueError):
         _set(resource.RLIMIT_MSGQUEUE, 0)
-    _set(resource.RLIMIT_NOFILE, limits["open_files"])
+    _set(resource.RLIMIT_NOFILE, limits["open_files"] + _SUPERVISORS_FILES)
     _set(resource.RLIMIT_FSIZE, limits["file_bytes"])
     if limits.get("limit_processes"):
         _set(resource.RLIMIT_NPROC, limits["processes"])
 
 
-def give_up_own_uid() -> None:
+def harden_template(open_files: int) -> None:
     """Of what the supervisor starts: with the effective uid alone it can neither signal nor read the supervisor."""
     uid = os.geteuid()
     os.setresuid(uid, uid, uid)
+    _set(resource.RLIMIT_NOFILE, open_files)
+
+
+def descriptors_end() -> int:
+    """No descriptor of this process has this number or a higher one."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def set_readable(readable: bool) -> None:

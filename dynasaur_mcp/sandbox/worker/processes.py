@@ -19,7 +19,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from dynasaur_mcp.sandbox.worker.harden import expendable_forks
+from dynasaur_mcp.sandbox.worker.harden import descriptors_end, expendable_forks
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
 from dynasaur_mcp.sandbox.worker.template import become_template
 from dynasaur_mcp.sandbox.worker.usage import (
@@ -185,8 +185,8 @@ class Processes:
             with contextlib.suppress(OSError):
                 ours.close()
                 os.closerange(3, theirs.fileno())
-                os.closerange(theirs.fileno() + 1, self._limits["open_files"])
-            become_template(theirs, self._limits["memory_bytes"], for_calls=for_calls)
+                os.closerange(theirs.fileno() + 1, descriptors_end())
+            become_template(theirs, self._limits, for_calls=for_calls)
         theirs.close()
         return Forker(pid, ours)
 

@@ -32,14 +32,14 @@ _GONE = select.POLLERR | select.POLLHUP
 class Relay:
     """The supervisor's side. It is to be polled for reading, by its `fileno`, while a request may use the network."""
 
-    def __init__(self, write: Callable[[bytes], None], open_files: int) -> None:
+    def __init__(self, write: Callable[[bytes], None], descriptors_end: int) -> None:
         """
         Args:
             write: Gives a frame to the server.
-            open_files: No process here has a descriptor of this number or above.
+            descriptors_end: No process here has a descriptor of this number or above.
         """
         self._write = write
-        self._open_files = open_files
+        self._descriptors_end = descriptors_end
         # Bound here, before any user code runs: no other process can have this port.
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
         self._listener.setblocking(False)
@@ -111,7 +111,7 @@ class Relay:
                 self._listener.accept()[0].close()
             return
         if self._process == 0:
-            _become_relay(self._listener, theirs, self._last_number + 1, self._open_files)
+            _become_relay(self._listener, theirs, self._last_number + 1, self._descriptors_end)
         theirs.close()
         ours.setblocking(False)
         self._stream = ours
@@ -127,10 +127,10 @@ class Relay:
             self._events.modify(self._stream, select.EPOLLIN | (select.EPOLLOUT if self._waiting else 0))
 
 
-def _become_relay(listener: socket.socket, stream: socket.socket, number: int, open_files: int) -> NoReturn:
+def _become_relay(listener: socket.socket, stream: socket.socket, number: int, descriptors_end: int) -> NoReturn:
     try:
         first, second = sorted((listener.fileno(), stream.fileno()))
-        for low, high in ((3, first), (first + 1, second), (second + 1, open_files)):
+        for low, high in ((3, first), (first + 1, second), (second + 1, descriptors_end)):
             os.closerange(low, high)
         _Mover(listener, stream, number).move()
     finally:

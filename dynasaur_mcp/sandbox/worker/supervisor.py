@@ -31,6 +31,7 @@ from typing import Any
 from dynasaur_mcp.sandbox.sets import HeldSets
 from dynasaur_mcp.sandbox.worker import problems
 from dynasaur_mcp.sandbox.worker.frames import Frames
+from dynasaur_mcp.sandbox.worker.harden import descriptors_end
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
 from dynasaur_mcp.sandbox.worker.processes import Processes
 from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR, count_files, memory_of
@@ -50,7 +51,7 @@ class Supervisor:
         if limits["network"]:
             from dynasaur_mcp.sandbox.worker.relay import Relay
 
-            self._frames.relay = relay = Relay(self._frames.write, limits["open_files"])
+            self._frames.relay = relay = Relay(self._frames.write, descriptors_end())
             # Before the templates, which everything that connects descends from.
             relay.set_environment(limits["network"])
             problems.hosts = tuple(limits["network"])

@@ -11,25 +11,25 @@ import socket
 import sys
 import traceback
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from dynasaur_mcp.sandbox.worker.fork import watch_hooks
 from dynasaur_mcp.sandbox.worker.forker import Channel, Job, Rehearsal, fork_on_request
-from dynasaur_mcp.sandbox.worker.harden import give_up_own_uid, limit_memory
+from dynasaur_mcp.sandbox.worker.harden import harden_template, limit_memory
 from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR
 
 REHEARSALS = 9
 """Of what a job does: after eight calls CPython 3.11 specialises a function, and forks need not."""
 
 
-def become_template(control: socket.socket, memory_bytes: int, *, for_calls: bool) -> None:
+def become_template(control: socket.socket, limits: Mapping[str, Any], *, for_calls: bool) -> None:
     """Import what jobs need, then fork on request; never returns."""
     with _dying_alone():
         # A scheduling group of its own (sched_autogroup): user code may make its own yield, never the supervisor's.
         if not ON_GVISOR:  # it ends the stopped processes of such a group whenever another ends
             os.setsid()
-        give_up_own_uid()
+        harden_template(limits["open_files"])
         import gc
 
         watch_hooks()
@@ -38,7 +38,7 @@ def become_template(control: socket.socket, memory_bytes: int, *, for_calls: boo
             cast(io.TextIOWrapper, stream).reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         jobs, rehearsals = _learn_calls() if for_calls else _learn_steps()
-        limit_memory(memory_bytes)
+        limit_memory(limits["memory_bytes"])
         for rehearsal in set(rehearsals.values()):
             for _ in range(REHEARSALS):
                 rehearsal()

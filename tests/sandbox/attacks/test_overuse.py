@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from dynasaur_mcp.sandbox.cgroup import find_place
 from dynasaur_mcp.types import Ending
-from tests.sandbox.conftest import RUNTIME
+from tests.sandbox.conftest import ADD, RUNTIME, call, shown
 
 from .conftest import Attacked
 
@@ -183,3 +184,37 @@ True
 async def test_step_harms_nobody(attacked: Attacked, attack: str) -> None:
     async with attacked() as target:
         assert await target.value(HARMLESS[attack]) == "True"
+
+
+async def test_descriptors_under_way_between_processes_keep_nobody_else_from_starting_any(attacked: Attacked) -> None:
+    # The kernel counts them by user, and refuses more to all of that user's processes.
+    code = """
+def send():
+    while True:
+        held.append(pair := socket.socketpair())
+        pair[0].setblocking(False)
+        try:
+            while True: socket.send_fds(pair[0], [b'x'], [0] * 250)
+        except BlockingIOError: pass
+held = []
+print(refused(send))
+time.sleep(60)
+"""
+    async with attacked() as target, anyio.create_task_group() as tasks:
+        said: list[str] = []
+        is_full = anyio.Event()
+
+        async def attack() -> None:
+            def note(_: str, text: str) -> None:
+                said.append(text)
+                is_full.set()
+
+            await target.session.run(code, {}, (), timeout_seconds=90, on_output=note)
+
+        tasks.start_soon(attack)
+        await is_full.wait()
+        assert said == ["True\n"]
+        for _ in range(3):
+            assert await shown(target.bystander, "mine") == "1"
+            assert (await call(target.bystander, "add", ADD, first=1)).value == 2
+        tasks.cancel_scope.cancel()
