@@ -22,7 +22,7 @@ userfaultfd io_uring_setup io_uring_enter io_uring_register name_to_handle_at op
 memfd_secret shmget shmat shmctl shmdt msgget msgsnd msgrcv msgctl semget semop semctl semtimedop mknodat personality
 sched_setaffinity init_module finit_module delete_module kexec_load kexec_file_load clock_settime clock_adjtime
 settimeofday adjtimex quotactl seccomp sync vmsplice landlock_create_ruleset fanotify_init reboot swapon syslog acct
-sethostname
+sethostname inotify_init inotify_init1
 """
 """Of what the profile does not list, calls by which kernels were broken or limits are evaded."""
 
