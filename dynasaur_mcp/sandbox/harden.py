@@ -32,6 +32,8 @@ ENVIRONMENT = (
     # No user of the image is this one.
     "USER=sandbox",
     "LANG=C.UTF-8",
+    # They would be in the workspace, and loaded by each Python that a call starts.
+    "PYTHONNOUSERSITE=1",
     "PYTHONDONTWRITEBYTECODE=1",
     # Threads of these would make sessions that cannot fork.
     "OMP_NUM_THREADS=1",

@@ -32,6 +32,27 @@ builtins.isinstance = builtins.len = lambda *_: 0
             await target.session.kill()
 
 
+async def test_what_a_step_leaves_for_every_python_to_load_does_not_reach_those_that_a_call_starts(
+    attacked: Attacked,
+) -> None:
+    plant = """
+import site
+folder = site.getusersitepackages()
+os.makedirs(folder)
+for name in ('usercustomize.py', 'sitecustomize.py'): open(f'{folder}/{name}', 'w').write('print("planted")')
+open(f'{folder}/planted.pth', 'w').write('import os; print("planted")')
+subprocess.run([sys.executable, '-c', 'print(1)'], capture_output=True, text=True).stdout
+"""
+    source = """
+import subprocess, sys
+def start() -> str:
+    return subprocess.run([sys.executable, '-c', 'print(1)'], capture_output=True, text=True).stdout
+"""
+    async with attacked(actions=2) as target:
+        assert await target.value(plant) == repr("1\n")
+        assert (await call(target.session, "start", source)).value == "1\n"
+
+
 async def test_action_cannot_read_the_memory_of_the_session(attacked: Attacked) -> None:
     source = """
 import os
