@@ -28,7 +28,7 @@ class _Item(BaseModel):
 
 class _Picture(BaseModel):
     mime_type: Literal["image/png"]
-    base64: str = Field(pattern=r"^[A-Za-z0-9+/]*=*$")
+    base64: str = Field(pattern=r"^[A-Za-z0-9+/]*=*$", max_length=1 << 20)
 
 
 class _Schemas(BaseModel):
@@ -47,10 +47,10 @@ class Done(BaseModel):
         "returned", "raised", "timeout", "memory", "output", "lost", "cancelled", "misfit", "unknown", "gone"
     ]
     value: Any = None
-    shown: str = ""
+    shown: str = Field(default="", max_length=1 << 19)
     error: str = ""
-    files: list[_File] = Field(default_factory=list)
-    images: list[_Picture] = Field(default_factory=list)
+    files: list[_File] = Field(default_factory=list, max_length=50)
+    images: list[_Picture] = Field(default_factory=list, max_length=4)
     links: list[Annotated[str, Field(max_length=4096)]] = Field(default_factory=list, max_length=20)
     remarks: list[Annotated[str, Field(max_length=1000)]] = Field(default_factory=list, max_length=50)
     """On how the value is shown."""

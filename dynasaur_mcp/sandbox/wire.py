@@ -17,6 +17,10 @@ from typing import Any
 
 MAX_FRAME_BYTES = 16 << 20
 """Of one frame, either way."""
+MAX_DONE_BYTES = 8 << 20
+"""Of how a job ended: a value, its text and pictures, or a piece of a file."""
+MAX_VALUE_BYTES = 2 << 20
+"""Of what an action returned, as JSON."""
 NET_WINDOW_BYTES = 256 << 10
 """Of one connection, one way: what may be under way before the other side has said that it has passed on as much."""
 NET_CHUNK_BYTES = 48 << 10
@@ -45,6 +49,15 @@ def encode_frame(message: dict[str, Any]) -> bytes:
     if len(body) > MAX_FRAME_BYTES:
         raise FrameError(f"a frame of {len(body)} bytes is over the cap of {MAX_FRAME_BYTES}")
     return _HEADER.pack(len(body)) + body
+
+
+def measure(value: Any) -> int:
+    """Bytes of a value in a frame.
+
+    Raises:
+        ValueError, TypeError, RecursionError: not JSON.
+    """
+    return len(encode_json(value).encode(errors="replace"))
 
 
 def encode_net(message: Mapping[str, Any]) -> bytes:

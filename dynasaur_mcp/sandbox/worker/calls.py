@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from dynasaur_mcp.sandbox.wire import MAX_VALUE_BYTES
 from dynasaur_mcp.sandbox.worker.display import Display, add_figures, display
 from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources
 from dynasaur_mcp.sandbox.worker.pages import pages
@@ -23,8 +24,6 @@ from dynasaur_mcp.sandbox.worker.steps import changed_files, now_ns
 
 if TYPE_CHECKING:
     from dynasaur_mcp.sandbox.worker.forker import Channel
-
-MAX_VALUE_BYTES = 2 << 20
 
 _loaded: Signature
 

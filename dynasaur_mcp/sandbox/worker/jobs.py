@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dynasaur_mcp.sandbox.wire import MAX_FRAME_BYTES, FrameError, FrameReader, encode_frame
+from dynasaur_mcp.sandbox.wire import MAX_DONE_BYTES, MAX_VALUE_BYTES, FrameError, FrameReader, encode_frame, measure
 from dynasaur_mcp.sandbox.worker.forker import FORK, FORK_AHEAD, HIDE, MAKE_READY, SHOW
 from dynasaur_mcp.sandbox.worker.printed import Printed
 from dynasaur_mcp.sandbox.worker.process import Process
@@ -271,9 +271,11 @@ class Job:
 
 
 def _can_be_sent(done: dict[str, Any]) -> bool:
-    """Whether the server can be told. User code may have made this frame itself, near the cap or with NaN."""
+    """Whether the server can be told. User code may have made this frame itself, with NaN, or with five million lists:
+    these kept the server from all others for half a minute."""
     try:
-        return len(encode_frame(done)) < MAX_FRAME_BYTES - 4096
+        size = len(encode_frame(done))
+        return size <= MAX_VALUE_BYTES or (size <= MAX_DONE_BYTES and measure(done.get("value")) <= MAX_VALUE_BYTES)
     except (FrameError, ValueError, RecursionError):
         return False
 

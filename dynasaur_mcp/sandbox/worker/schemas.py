@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
-from dynasaur_mcp.sandbox.wire import encode_json
+from dynasaur_mcp.sandbox.wire import encode_json, measure
 from dynasaur_mcp.sandbox.worker.display import is_picture, is_table
 
 MAX_MISFITS = 20
@@ -96,7 +96,7 @@ class Signature:
             ) from None
         try:
             dumped = self.returns.dump_python(valid, mode="json", by_alias=True, warnings=False)
-            size = len(encode_json(dumped).encode(errors="replace"))
+            size = measure(dumped)
         except Exception as error:  # boundary: serialising what user code made
             raise ValueMisfitError(
                 f"JSON cannot hold the return value: {str(error).splitlines()[0]}. "

@@ -86,11 +86,30 @@ def finish(**done):
         "ending='unknown'",
         "ending='returned', value=float('nan')",
         "ending='x', a='y' * (16 * 2**20 - 60)",
+        "ending='returned', value=[[]] * 800_000",
+        "ending='returned', shown='y' * (9 * 2**20)",
     ],
-    ids=["misfit", "unknown", "not a number", "at the cap"],
+    ids=["misfit", "unknown", "not a number", "at the cap", "value over its cap", "text over its cap"],
 )
 async def test_false_result_ends_its_own_step_only(attacked: Attacked, done: str) -> None:
     async with attacked() as target:
         outcome = await target.step(f"{FAKE_DONE}\nfinish({done})")
         assert outcome.ending is Ending.LOST
         assert not target.session.is_lost
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        "images=[{'mime_type': 'image/png', 'base64': 'AAAA'}] * 5",
+        "images=[{'mime_type': 'image/png', 'base64': 'A' * (2 * 2**20)}]",
+        "files=[{'path': 'a', 'size_bytes': 1}] * 51",
+        "shown='y' * 2**20",
+    ],
+    ids=["pictures", "a large picture", "files", "text"],
+)
+async def test_more_than_any_job_gives_is_never_taken_over(attacked: Attacked, done: str) -> None:
+    async with attacked() as target:
+        outcome = await target.step(f"{FAKE_DONE}\nfinish(ending='returned', {done})")
+        assert outcome.ending is Ending.LOST
+        assert (outcome.images, outcome.files, outcome.shown) == ((), (), "")
