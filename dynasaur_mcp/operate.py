@@ -17,6 +17,7 @@ import typer
 
 from dynasaur_mcp.control import ControlError, Running, find_running, read_answers
 from dynasaur_mcp.options import AsJson
+from dynasaur_mcp.server.text import show_name
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.sweep import find_leftovers
 from dynasaur_mcp.tables import show_json, show_table
@@ -106,7 +107,7 @@ def put_files(
         for path, inside in found:
             target = str(PurePosixPath(to, inside))
             size_bytes = await put_file(holder, path, {"principal": principal, "session": session, "path": target})
-            typer.echo(f"{target}\t{size_bytes} bytes")
+            typer.echo(f"{show_name(target)}\t{size_bytes} bytes")
 
     anyio.run(put)
 
@@ -178,7 +179,7 @@ def find_local(given: Path) -> Iterator[tuple[Path, PurePosixPath]]:
             if stat.S_ISREG(path.lstat().st_mode):
                 yield path, PurePosixPath(name, path.relative_to(given).as_posix())
             else:
-                typer.echo(f"{path} is no regular file: left out", err=True)
+                typer.echo(f"{show_name(str(path))} is no regular file: left out", err=True)
 
 
 async def put_file(server: Running, path: Path, where: dict[str, str]) -> int:
@@ -198,7 +199,7 @@ async def get_all(server: Running, where: dict[str, str], path: str, target: Pat
         (listing,) = await server.ask({"op": "list", **where, "path": path})
     except ControlError:
         size_bytes = await get_file(server, {**where, "path": path}, target)
-        typer.echo(f"{target}\t{size_bytes} bytes")
+        typer.echo(f"{show_name(str(target))}\t{size_bytes} bytes")
         return
     await anyio.Path(target).mkdir(parents=True, exist_ok=True)
     for item in listing["items"]:

@@ -32,6 +32,7 @@ from dynasaur_mcp.server.text import (
     section,
     shorten,
     shorten_to_tail,
+    show_name,
 )
 from dynasaur_mcp.types import JSON, Ending, Entry, Image, Outcome, Status
 
@@ -148,7 +149,7 @@ def where_to_read(run: Run) -> str:
 
 def describe_links(outcome: Outcome, session: str) -> list[str]:
     """Where the whole value is."""
-    lines = [f"- /workspace/{path}, resource {uri_of_file(session, path)}" for path in outcome.links]
+    lines = [f"- {show_name(f'/workspace/{path}')}, resource {uri_of_file(session, path)}" for path in outcome.links]
     return [section("Saved as", "\n".join(lines))] if lines else []
 
 
@@ -185,7 +186,7 @@ def describe_rest(outcome: Outcome, limit: int, *, where: str = "", notes: Seque
         notes.append(f"{outcome.dropped_bytes:,} bytes printed beyond the limit were dropped.")
     if outcome.images and not outcome.succeeded:
         notes.append(f"{count(len(outcome.images), 'image')} left out, since the call failed.")
-    files = [f"{file.path} ({file.size_bytes:,} bytes)" for file in outcome.files[:MAX_FILES]]
+    files = [f"{show_name(file.path)} ({file.size_bytes:,} bytes)" for file in outcome.files[:MAX_FILES]]
     if len(outcome.files) > MAX_FILES:
         files.append(f"and {len(outcome.files) - MAX_FILES:,} more")
     sections = [

@@ -83,6 +83,11 @@ def clean_line(text: str, limit: int) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def show_name(name: str) -> str:
+    """A file's name or path; quoted, with escapes, where it has line breaks or orders to a terminal."""
+    return name if name.isprintable() else repr(name)
+
+
 def first_line(error: Exception) -> str:
     """What a model is told of an error that only the operator can mend."""
     return clean_line((str(error).splitlines() or [type(error).__name__])[0], 300)

@@ -69,6 +69,16 @@ def test_file_that_cannot_be_asked_for_keeps_no_other_from_coming_out(
 
 
 @ONE_IS_ENOUGH
+def test_name_that_gives_orders_to_a_terminal_gives_none(server: RawServer, shell: Shell, tmp_path: Path) -> None:
+    name = "\x1b]52;c;eA==\x07\u202e\nx"
+    answer = server.call("run_python", 6, code=f"open({name!r}, 'w').close()", session="x")
+    assert f"- {name!r} (0 bytes)" in answer["result"]["content"][0]["text"]
+    done = shell.run("files", "get", "", str(tmp_path / "out"), "--session", "x")
+    assert done.stdout == f"{str(tmp_path / 'out' / name)!r}\t0 bytes\n"
+    assert (tmp_path / "out" / name).exists()
+
+
+@ONE_IS_ENOUGH
 def test_file_put_before_the_first_call_is_there_in_it(server: RawServer, shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     shell.rows("files", "put", str(tmp_path / "a.txt"))
