@@ -47,7 +47,9 @@ ALIVE = """
 import os
 def is_alive(pid):
     try:
-        return open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[0] != 'Z'
+        # The first thread may have ended, and others not.
+        threads = os.listdir(f'/proc/{pid}/task')
+        return len(threads) > 1 or open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[0] != 'Z'
     except OSError:
         return False
 sum(map(is_alive, filter(str.isdigit, os.listdir('/proc'))))

@@ -36,7 +36,11 @@ def pids() -> list[int]:
 
 def memory_of(pid: int) -> int:
     """Memory of a process that no file on a disk backs, in bytes, shared pages counted in each; 0 if it is gone."""
-    return _sum_of(f"/proc/{pid}/status", (b"VmRSS:",) if ON_GVISOR else (b"RssAnon:", b"RssShmem:")) or 0
+    names = (b"VmRSS:",) if ON_GVISOR else (b"RssAnon:", b"RssShmem:")
+    found = _sum_of(f"/proc/{pid}/status", names)
+    if found is None:
+        found = max((_sum_of(f"{thread}/status", names) or 0 for thread in _threads_of(pid)), default=0)
+    return found
 
 
 def uses_more_than(memory_bytes: int, shared_by: Mapping[int, int], shared_bytes: int, idle: set[int]) -> bool:
@@ -133,12 +137,26 @@ def is_zombie(pid: int) -> bool:
 
 
 def _state_of(pid: int) -> bytes:
-    """As /proc names it; `X` of one that is gone."""
+    """As /proc names it; `X` of one that is gone. Its first thread may have ended before others: then as these are."""
+    state = _read_state(f"/proc/{pid}")
+    if state != b"Z":
+        return state
+    others = {_read_state(thread) for thread in _threads_of(pid)} - {b"Z", b"X"}
+    return min(others, key=_STANDING.__contains__, default=state)
+
+
+def _read_state(place: str) -> bytes:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(f"{place}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0]
     except OSError:
         return b"X"
+
+
+def _threads_of(pid: int) -> list[str]:
+    with contextlib.suppress(OSError):
+        return [f"/proc/{pid}/task/{thread}" for thread in os.listdir(f"/proc/{pid}/task")]
+    return []
 
 
 def _reap() -> None:

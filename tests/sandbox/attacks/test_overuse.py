@@ -61,6 +61,13 @@ ENDED = {
         Ending.MEMORY,
         "for _ in range(8):\n    if not os.fork(): block = bytearray(100 << 20); time.sleep(60)\ntime.sleep(60)",
     ),
+    "memory of processes whose first thread has ended": (
+        Ending.MEMORY,
+        "def take():\n    while ') Z ' not in open(f'/proc/{os.getpid()}/stat').read(): pass\n"
+        "    block = bytearray(100 << 20); time.sleep(60)\n"
+        "for _ in range(8):\n    if not os.fork(): threading.Thread(target=take).start(); libc.pthread_exit(None)\n"
+        "time.sleep(60)",
+    ),
     "memory that is shared": (
         Ending.MEMORY,
         "block = mmap.mmap(-1, 900 << 20)\nwhile True: block[::4096] = bytes(len(block) // 4096)",
@@ -162,6 +169,15 @@ for _ in range(5):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not os.fork(): time.sleep(600)
         os._exit(0)
+True
+""",
+    "processes whose first thread has ended": """
+for _ in range(5):
+    child = os.fork()
+    if not child:
+        threading.Thread(target=time.sleep, args=(600,)).start()
+        libc.pthread_exit(None)
+    while ') Z ' not in open(f'/proc/{child}/stat').read(): pass
 True
 """,
     "parent that waits for the end of its vfork": """
