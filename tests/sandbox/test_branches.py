@@ -170,6 +170,28 @@ async def test_closed_fork_leaves_the_other_as_it_is(open_sandbox: OpenPool) -> 
             assert await shown(session, "open('more', 'wb').write(bytes(20 << 20))") == str(20 << 20)
 
 
+async def test_closed_fork_leaves_nothing_however_deep_its_folders_lie(open_sandbox: OpenPool) -> None:
+    code = """
+import os
+folder = os.open('/workspace', os.O_RDONLY)
+for _ in range(2000):
+    os.mkdir('deep', dir_fd=folder)
+    outer, folder = folder, os.open('deep', os.O_RDONLY, dir_fd=folder)
+    os.close(outer)
+with open(os.open('big', os.O_CREAT | os.O_WRONLY, dir_fd=folder), 'wb') as file: file.write(bytes(20 << 20))
+os.mkdir('locked', 0, dir_fd=folder)
+"""
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "n = 1")
+        await pool.fork("me", "x", "y")
+        async with pool.session("me", "y") as session:
+            assert (await run(session, code)).ending is Ending.RETURNED
+        await pool.close_session("me", "y")
+        async with pool.session("me", "x") as session:
+            assert await shown(session, "open('other', 'wb').write(bytes(20 << 20))") == str(20 << 20)
+
+
 async def test_worker_killed_in_one_fork_is_lost_to_all_and_each_is_told(open_sandbox: OpenPool) -> None:
     async with open_sandbox() as pool:
         async with pool.session("me", "x") as session:

@@ -114,17 +114,32 @@ def _is_special(path: str) -> bool:
 
 
 def remove_workspace(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
-    """Job `remove`: a place aside, and all in it."""
-    import shutil
+    """Job `remove`: a place aside, and all in it.
 
-    def open_up(_remove: Any, path: str, _error: Any) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700)
-            shutil.rmtree(path, ignore_errors=True)
-
-    shutil.rmtree(message["target"], onerror=open_up)
+    What is in a folder comes up to the place before the folder goes: `shutil` goes down, and fails where folders lie
+    deeper than its stack.
+    """
+    with _folder(message["target"]) as place:
+        while names := os.listdir(place):
+            for name in names:
+                if not _is_opened(name, place):
+                    os.unlink(name, dir_fd=place)
+                    continue
+                with _folder(name, place) as folder:
+                    for inner in os.listdir(folder):
+                        _is_opened(inner, folder)
+                        os.rename(inner, os.urandom(16).hex(), src_dir_fd=folder, dst_dir_fd=place)
+                os.rmdir(name, dir_fd=place)
+    os.rmdir(message["target"])
     return {"ending": "returned"}
+
+
+def _is_opened(name: str, folder: int) -> bool:
+    """Whether it is a folder, which can be read, emptied and moved from now on."""
+    if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        return False
+    os.chmod(name, 0o700, dir_fd=folder)
+    return True
 
 
 def move_in(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
