@@ -26,7 +26,9 @@ MAX_FILES = 20_000
 MAX_ARCHIVE_BYTES = 100_000_000
 """Of Python in an archive, unpacked."""
 
-_NOT_ITS_CODE = frozenset({"__pycache__", "build", "dist", "node_modules", "site-packages", "test", "tests", "venv"})
+_NOT_ITS_CODE = frozenset(
+    {"__MACOSX", "__pycache__", "build", "dist", "node_modules", "site-packages", "test", "tests", "venv"}
+)
 
 Files = Mapping[PurePosixPath, Callable[[], bytes]]
 

@@ -17,8 +17,11 @@ def test_functions_of_an_archive_are_imported(jailed: Run, package: Path, tmp_pa
     with zipfile.ZipFile(archive, "w") as file:
         for path in package.glob("*.py"):
             file.write(path, f"numbers-1.0/{path.relative_to(package.parent)}")
+        # What macOS adds of its own.
+        file.writestr("__MACOSX/numbers-1.0/._mean.py", b"\x00\x05\x16\x07")
     told = rows(jailed("actions", "import", str(archive)))
     assert told["mean"][0] == "kept"
+    assert not [name for name in told if "MACOSX" in name]
 
 
 @pytest.mark.parametrize("name", ["../evil.py", "/etc/evil.py", "a/../../evil.py", "..\\evil.py", "C:/evil.py"])
