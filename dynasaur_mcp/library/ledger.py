@@ -138,7 +138,7 @@ class Ledger:
                 revision = change.stamp()
                 connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                _roll_back(connection)
                 raise
             finally:
                 connection.execute("PRAGMA synchronous = NORMAL")
@@ -384,7 +384,7 @@ class Ledger:
                 yield connection.execute
                 connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                _roll_back(connection)
                 self._forget()
                 raise
 
@@ -496,6 +496,12 @@ class Ledger:
             self._damaged = self._place
             self.close()
             raise LibraryError("The library's ledger was damaged and is made anew. Try again.") from error
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    # On a full disk SQLite has done so by itself.
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 def _forget_arguments(connection: sqlite3.Connection) -> None:

@@ -242,3 +242,27 @@ def test_opening_an_unchanged_library_parses_nothing(folder: Path, store: FileSt
         "assert not {'griffe', 'numpy', 'packaging', 'dynasaur_mcp.library.reading'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk of its own")
+def test_a_full_disk_is_said_and_costs_nothing_that_is_kept(folder: Path) -> None:
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], check=True)
+    try:
+        with contextlib.closing(FileStore(folder)) as store:
+            put(store, write_source("add"))
+            with contextlib.suppress(OSError), open(folder / "filler", "wb", buffering=0) as filler:
+                while True:
+                    filler.write(bytes(4096))
+            for name in ("early", "late"):
+                with pytest.raises(LibraryError, match=r"No space left on device|disk is full"):
+                    put(store, write_source(name, "Add one. " * 1000))
+            with pytest.raises(LibraryError, match="disk is full"):
+                store.set_pinned("add", True)
+            (folder / "filler").unlink()
+            assert [entry.name for entry in store.entries()] == ["add"]
+            put(store, write_source("late", "Add one. " * 1000))
+        with contextlib.closing(FileStore(folder)) as store:
+            assert [entry.name for entry in store.entries()] == ["add", "late"]
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
