@@ -24,8 +24,13 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         for row in rows:
             typer.echo("\t".join(" ".join(cell.split()) for cell in row))
         return
-    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
+    found = list(rows)
+    # Where there is little room nothing is cut off, and what stands first, mostly a name to copy, is not broken either.
+    is_short = max((len(row[0]) for row in found), default=0) <= console.width // 2
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=not number and is_short)
+    for row in found:
         table.add_row(*map(Text, row))
     console.print(table)
 

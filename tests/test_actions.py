@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from .conftest import ADD, TWICE, Run, assert_one_line, run_on_a_terminal, write
 
 
@@ -84,6 +86,18 @@ def test_broken_file_in_the_library_is_named(dynasaur: Run, tmp_path: Path) -> N
     assert listed.returncode == 0
     assert "add\tv1\tdraft\t" in listed.stdout
     assert "broken.py is no action: line 1" in listed.stderr
+
+
+def test_narrow_terminal_cuts_no_name_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ["summarise_column_of_table", "summarise_column_of_tables"]
+    (tmp_path / "library").mkdir()
+    write(tmp_path / "library", **{name: ADD.replace("add", name) for name in names})
+    for command in (["actions", "list"], ["stats"], ["actions", "stale", "--days", "0"]):
+        status, said = run_on_a_terminal(*command, "--library", str(tmp_path / "library"))
+        assert status == 0
+        assert [name for name in names if f"{name} " not in said] == []
+        assert "…" not in said
 
 
 def test_list_is_a_table_on_a_terminal(tmp_path: Path) -> None:
