@@ -227,7 +227,8 @@ def _log(run: Run) -> None:
         "outcome": run.ending,
         "seconds": round(run.seconds, 6),
     }
-    logger.info("run %(run)s of %(principal)r, %(action)s: %(outcome)s after %(seconds).3f s", about, extra=about)
+    text = "run %(run)s of %(principal)r, %(what)s: %(outcome)s after %(seconds).3f s"
+    logger.info(text, about | {"what": about["action"] or "code"}, extra=about)
 
 
 @contextlib.asynccontextmanager

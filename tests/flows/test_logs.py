@@ -74,6 +74,10 @@ async def test_json_log_has_who_called_what_and_how_it_ended(tmp_path: Path, req
         ("add", 1, "default", "returned"),
         (None, None, "s", "raised"),
     ]
+    assert [line["message"].partition("of 'local', ")[2].partition(" after")[0] for line in runs] == [
+        "add: returned",
+        "code: raised",
+    ]
     assert [line["request"] for line in runs] == [line["request"] for line in requests[1:3]]
     assert {line["principal"] for line in requests + runs} == {"local"}
     assert all(line["seconds"] > 0 for line in requests + runs)
