@@ -168,7 +168,11 @@ async def _mend(draft: Path, library: Path, app: App) -> Added:
 
 
 def _open_editor(file: Path) -> None:
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if not editor and os.name != "nt" and not sys.stdin.isatty():
+        shutil.rmtree(file.parent)
+        raise LibraryError("There is no terminal to edit in. Set EDITOR to an editor that needs none.")
+    editor = editor or ("notepad" if os.name == "nt" else "vi")
     try:
         status = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode
     except (OSError, ValueError) as error:

@@ -156,6 +156,18 @@ def test_editor_that_fails_changes_nothing(
     assert "\tv1\t" in dynasaur("list")[1]
 
 
+def test_without_a_terminal_no_editor_is_waited_for(
+    dynasaur: Run, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("add.py").write_text(ADD)
+    dynasaur("add", "add.py")
+    monkeypatch.delenv("EDITOR", raising=False)
+    status, _, said = dynasaur("edit", "add")
+    assert status == 1
+    assert "no terminal to edit in. Set EDITOR" in said
+    assert drafts(library) == []
+
+
 def test_file_is_tested_without_being_kept(dynasaur: Run) -> None:
     Path("add.py").write_text(ADD.replace("a + b", "a - b"))
     Path("untyped.py").write_text("def untyped(a):\n    return a\n")
