@@ -48,7 +48,7 @@ async def manage_action(
     """
     match op:
         case "show":
-            return _describe(_find(store, name, version), _find_current(store, name))
+            return _describe(find_version(store, name, version), _find_current(store, name))
         case "history":
             return _list_history(name, store)
         case "diff":
@@ -135,7 +135,7 @@ def _compare(name: str, version: int | None, store: Store) -> str:
         if not older:
             return f"{name!r} has one version only, v{newest.version}."
         version = older[0].version
-    old = _find(store, name, version)
+    old = find_version(store, name, version)
     lines = difflib.unified_diff(
         old.action.source.splitlines(),
         newest.action.source.splitlines(),
@@ -155,7 +155,12 @@ def _list_history(name: str, store: Store) -> str:
     return "\n".join([*why_none, *(headline(entry, current=current) for entry in versions)])
 
 
-def _find(store: Store, name: str, version: int | None) -> Entry:
+def find_version(store: Store, name: str, version: int | None) -> Entry:
+    """The current one, if none is asked for.
+
+    Raises:
+        ActionNotFound, ActionError
+    """
     if version is None:
         return store.get(name)
     versions = store.history(name)

@@ -51,6 +51,8 @@ async def complete(
     match asked.split("{")[0], argument:
         case (("generalise_action" | "dynasaur://actions/"), "name"):
             return complete_action(begun, store)
+        case "dynasaur://actions/", "version":
+            return _complete_version(begun, given.get("name", ""), store)
         case "dynasaur://sessions/", "session":
             return _page(sorted(name for name in pool.session_names(principal) if name.startswith(begun)))
         case "dynasaur://sessions/", "path":
@@ -58,6 +60,14 @@ async def complete(
         case "dynasaur://runs/", "id":
             return _page([run_id for run_id in runs.ids(principal) if run_id.startswith(begun)])
     return Completion(values=[])
+
+
+def _complete_version(begun: str, name: str, store: Store) -> Completion:
+    try:
+        versions = [str(entry.version) for entry in store.history(name)]
+    except ActionError:
+        return Completion(values=[])
+    return _page([version for version in versions if version.startswith(begun)])
 
 
 async def _complete_path(begun: str, session: str, pool: Pool, principal: str) -> Completion:

@@ -22,6 +22,7 @@ from mcp_types import (
 )
 
 from dynasaur_mcp.errors import ActionError, FileRefused, SandboxError
+from dynasaur_mcp.manage import find_version
 from dynasaur_mcp.server.content import mime_type_of
 from dynasaur_mcp.server.text import MESSAGE_BYTES, clean_line, clean_text, first_line, fit_message, join, section
 from dynasaur_mcp.types import JSON, Status
@@ -55,7 +56,8 @@ def list_templates() -> ListResourceTemplatesResult:
             ResourceTemplate(
                 name="action",
                 title="Source of an action",
-                uri_template="dynasaur://actions/{name}",
+                uri_template="dynasaur://actions/{name}{?version}",
+                description="version is the number of an earlier one.",
                 mime_type="text/x-python",
             ),
             ResourceTemplate(
@@ -102,8 +104,12 @@ async def read_resource(uri: str, *, store: Store, runs: Runs, pool: Pool, princ
         if match is None:
             raise MCPError(INVALID_PARAMS, "No such resource", {"uri": clean_line(uri, 200)})
         asked = read_query(match["query"] or "")
+        version = asked.pop("version", None)
         if match["action"] is not None:
-            return part_of(uri, "text/x-python", store.get(match["action"]).action.source, **asked)
+            entry = find_version(store, match["action"], version)
+            result = part_of(uri, "text/x-python", entry.action.source, **asked)
+            result.contents[0].meta = {**(result.contents[0].meta or {}), "dynasaur/version": entry.version}
+            return result
         if match["run"] is not None:
             return part_of(uri, "text/plain", full_output(runs.find(match["run"], principal)), **asked)
         async with pool.session(principal, match["session"], create=False) as session:
@@ -113,7 +119,7 @@ async def read_resource(uri: str, *, store: Store, runs: Runs, pool: Pool, princ
 
 
 def read_query(query: str) -> dict[str, int]:
-    found = dict(re.findall(r"(offset|limit)=([0-9]{1,15})", query))
+    found = dict(re.findall(r"(offset|limit|version)=([0-9]{1,15})", query))
     return {name: int(number) for name, number in found.items()}
 
 

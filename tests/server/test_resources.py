@@ -9,7 +9,7 @@ import pytest
 from mcp.client import Client
 from mcp.client._memory import InMemoryTransport
 from mcp.shared.exceptions import MCPError
-from mcp_types import BlobResourceContents, CallToolResult, TextResourceContents
+from mcp_types import BlobResourceContents, CallToolResult, ResourceTemplateReference, TextResourceContents
 
 from dynasaur_mcp import runs as runs_module
 
@@ -123,7 +123,7 @@ async def test_source_of_an_action_is_a_resource(serve: Serve, keep: Keep, era: 
         assert [resource.uri for resource in listed.resources] == ["dynasaur://actions/add"]
         templates = await client.list_resource_templates()
         assert [template.uri_template for template in templates.resource_templates] == [
-            "dynasaur://actions/{name}",
+            "dynasaur://actions/{name}{?version}",
             "dynasaur://runs/{id}/output{?offset,limit}",
             "dynasaur://sessions/{session}/files/{+path}{?offset}",
         ]
@@ -133,6 +133,27 @@ async def test_source_of_an_action_is_a_resource(serve: Serve, keep: Keep, era: 
         for missing in ("dynasaur://actions/ad", "dynasaur://runs/nope/output", "dynasaur://../etc/passwd"):
             with pytest.raises(MCPError):
                 await client.read_resource(missing)
+
+
+@ERAS
+async def test_every_version_of_an_action_is_a_resource(serve: Serve, keep: Keep, era: str) -> None:
+    first = keep("add")
+    second = keep("add", first.action.source.replace("Add two", "Add any two"), expected_version=1)
+    sources = {"": second, "?version=1": first, "?version=2": second}
+    async with serve() as (server, _), Client(InMemoryTransport(server), mode=era) as client:
+        for query, entry in sources.items():
+            (content,) = (await client.read_resource(f"dynasaur://actions/add{query}")).contents
+            assert isinstance(content, TextResourceContents)
+            assert content.text == entry.action.source
+            assert content.meta == {"dynasaur/total": len(content.text), "dynasaur/version": entry.version}
+        with pytest.raises(MCPError, match=r"'add' has no version 3\. There is 1, 2\."):
+            await client.read_resource("dynasaur://actions/add?version=3")
+        with pytest.raises(MCPError, match="No action named 'ad'"):
+            await client.read_resource("dynasaur://actions/ad?version=1")
+        template = ResourceTemplateReference(uri="dynasaur://actions/{name}{?version}")
+        for name, versions in (("add", ["2", "1"]), ("ad", [])):
+            found = await client.complete(template, {"name": "version", "value": ""}, context_arguments={"name": name})
+            assert found.completion.values == versions
 
 
 @ERAS
