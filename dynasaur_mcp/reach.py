@@ -92,7 +92,7 @@ def read_tokens(settings: Settings) -> dict[str, str]:
         return {LOCAL: token}
     if settings.token_file:
         try:
-            lines = settings.token_file.read_text(encoding="utf-8").splitlines()
+            lines = settings.token_file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"The token_file cannot be read: {error}") from None
         return read_token_lines([line.split() for line in lines if line.strip() and not line.startswith("#")])

@@ -305,10 +305,10 @@ def _refuse_unknown(values: Iterable[str], place: str, spell: Callable[[str], st
 
 
 def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
-    name = ".".join(map(str, error["loc"]))
+    name, wrong = ".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")
     if not name:  # its input would be all of them, secrets too
-        return error["msg"]
-    return f"{name}: {error['msg']}{_show_input(name, error['input'])} (from {origins.get(name, 'its default')})"
+        return wrong
+    return f"{name}: {wrong}{_show_input(name, error['input'])} (from {origins.get(name, 'its default')})"
 
 
 def _show_input(name: str, value: object) -> str:

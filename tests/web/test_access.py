@@ -121,9 +121,13 @@ async def test_token_that_is_made_is_printed_once_and_works(library: Path) -> No
         assert server.log.read_text().count(made[0]) == 1
 
 
-async def test_token_file_gives_each_name_a_token(serve_http: StartServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mark", "newline"), [("", "\n"), ("\ufeff", "\r\n")], ids=["plain", "of Windows"])
+async def test_token_file_gives_each_name_a_token(
+    serve_http: StartServer, tmp_path: Path, mark: str, newline: str
+) -> None:
     file = tmp_path / "tokens"
-    file.write_text(f"# who\nada {TOKEN}-of-ada\n\nbob {TOKEN}-of-bob\n")
+    lines = ["# who", f"ada {TOKEN}-of-ada", "", f"bob {TOKEN}-of-bob", ""]
+    file.write_bytes((mark + newline.join(lines)).encode())
     async with serve_http("--token-file", str(file), token="") as server:
         for token, status in ((f"{TOKEN}-of-ada", 200), (f"{TOKEN}-of-bob", 200), ("ada", 401), (TOKEN, 401)):
             async with server.http(token) as http:
@@ -131,13 +135,13 @@ async def test_token_file_gives_each_name_a_token(serve_http: StartServer, tmp_p
 
 
 WRONG = {
-    "short token": ({"token": "short"}, "at least 16 characters"),
+    "short token": ({"token": "short"}, "Wrong setting: token: a token has at least 16 characters"),
     "token twice": ({"token_file": __file__}, "exclude each other"),
     "token file that is none": ({"token": "", "token_file": __file__}, "Entry 1 of the token_file is not `NAME TOKEN`"),
     "token file not there": ({"token": "", "token_file": "/nowhere"}, "cannot be read"),
     "port": ({"host": "192.0.2.1"}, "Cannot listen on '192.0.2.1'"),
     "certificate": ({"tls_certificate": __file__}, "cannot be used"),
-    "key alone": ({"tls_key": __file__}, "only with tls_certificate"),
+    "key alone": ({"tls_key": __file__}, "Wrong setting: tls_key counts only with tls_certificate"),
 }
 
 
