@@ -124,8 +124,9 @@ class _Closure:
             )
             # What runs now may leave something behind that is called at any time.
             end = len(self._modules.statements(module))
-            self._waiting += [(module, other, position) for other in statement.now]
-            self._waiting += [(module, other, when) for other in later for when in {moment, end}]
+            # Sorted, so that the same function always gives the same file.
+            self._waiting += [(module, other, position) for other in sorted(statement.now)]
+            self._waiting += [(module, other, when) for other in sorted(later) for when in sorted({moment, end})]
 
     def _note(self, module: str, wanted: str, statement: Statement) -> None:
         target = self._modules.follow(module, statement.node)
@@ -166,12 +167,23 @@ class _Closure:
 
     def _need_attributes(self) -> bool:
         """Ask for what is used of whole modules; whether there is anything new."""
-        for name, attribute in self._attributes:
+        # Those of a module come before those of a module in it.
+        for name, attribute in sorted(self._attributes):
             target = self._links.get(name)
-            if target and not target.name and attribute not in self._used[target.module]:
-                self._used[target.module].add(attribute)
+            if not target or target.name:
+                continue
+            is_new = attribute not in self._used[target.module]
+            self._used[target.module].add(attribute)
+            if inner := self._find_inner(target.module, attribute):
+                self._link(Reference(name.module, f"{name.name}.{attribute}"), Reference(inner))
+            elif is_new:
                 self._need(Reference(target.module, attribute))
         return bool(self._waiting)
+
+    def _find_inner(self, module: str, attribute: str) -> str:
+        """The module that `import a.b` makes an attribute of `a`; empty if it is none."""
+        inner = f"{module}.{attribute}"
+        return inner if inner in self._modules and not self._modules.binds(Reference(module, attribute)) else ""
 
     def _follow_inner(self, module: str, node: Import) -> list[Reference]:
         """What an import that is not at module level gives, if each name can stand at module level instead."""
@@ -194,12 +206,12 @@ class _Closure:
             seen.add(module)
             now = frozenset().union(*(each.now for each in self._chosen_of(module)))
             links = {name.name: target for name, target in self._links.items() if name.module == module}
-            hard = [target for name, target in links.items() if name in now]
-            for target in [*hard, *self._inner.get((module, True), ())]:
+            hard = [target for name, target in links.items() if name.partition(".")[0] in now]
+            for target in [*hard, *sorted(self._inner.get((module, True), ()))]:
                 visit(target.module)
             order[module] = None
             # What is needed when called only: modules may import each other for that.
-            for target in [*links.values(), *self._inner.get((module, False), ())]:
+            for target in [*links.values(), *sorted(self._inner.get((module, False), ()))]:
                 visit(target.module)
 
         visit(self._function.module)
@@ -239,12 +251,17 @@ class _Closure:
             return
         is_last = not any(statement.binds & each.now for each in self._chosen_of(module))
         # Under its own name it is there already.
-        for name in statement.binds - {target.name}:
+        for name in sorted(statement.binds - {target.name}):
             made = target.name
             if not made:
                 yield MODULE_PIECE
-                made = f"_Module({', '.join(f'{each}={each}' for each in sorted(self._used[target.module]))})"
+                made = self._make_module(target.module)
             yield Piece(f"{name} = {made}", statement.binds, is_last=is_last)
+
+    def _make_module(self, module: str) -> str:
+        made = {name: self._find_inner(module, name) for name in sorted(self._used[module])}
+        parts = (f"{name}={self._make_module(inner) if inner else name}" for name, inner in made.items())
+        return f"_Module({', '.join(parts)})"
 
     def _write_plain(self, module: str, statement: Statement) -> Piece:
         text, is_target = statement.text, self._is_target(module, statement)

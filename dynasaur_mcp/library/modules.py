@@ -12,7 +12,7 @@ SESSION = ""
 """The module that the steps of a session are."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Reference:
     """Something in one of the modules; the module itself where `name` is empty."""
 
@@ -43,6 +43,9 @@ class Modules:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
+
+    def __contains__(self, module: str) -> bool:
+        return module in self._texts
 
     def text(self, module: str) -> str:
         return self._texts[module]()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dynasaur_mcp.library.reading import parsing
-from dynasaur_mcp.library.rules import Function
+from dynasaur_mcp.library.rules import Function, find_dotted
 
 Definition = Function | ast.ClassDef
 Import = ast.Import | ast.ImportFrom
@@ -32,14 +32,14 @@ class Inside:
     """What is inside of some code, at any depth."""
 
     attributes: frozenset[tuple[str, str]] = frozenset()
-    """`a.b`"""
+    """`a.b` as `a`, `b`; of `a.b.c` also `a.b`, `c`."""
     bare: frozenset[str] = frozenset()
-    """Names that are used otherwise."""
+    """Names, and `a.b`, of which no attribute is used."""
     imports: tuple[Import, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
-        return self.bare | {name for name, _ in self.attributes}
+        return frozenset(name for name in (*self.bare, *(base for base, _ in self.attributes)) if "." not in name)
 
 
 NOTHING = Inside()
@@ -129,11 +129,12 @@ def read_examples(function: Function) -> Iterator[ast.Module]:
 
 def look_inside(trees: Iterable[ast.AST]) -> Inside:
     nodes = [each for tree in trees for each in ast.walk(tree)]
-    whole = [each for each in nodes if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name)]
-    bases = {id(each.value) for each in whole}
+    whole = [(each, base) for each in nodes if isinstance(each, ast.Attribute) and (base := find_dotted(each.value))]
+    bases = {id(each.value) for each, _ in whole}
+    dotted = [each for each in nodes if isinstance(each, ast.Name | ast.Attribute) and id(each) not in bases]
     return Inside(
-        frozenset((each.value.id, each.attr) for each in whole if isinstance(each.value, ast.Name)),
-        frozenset(each.id for each in nodes if isinstance(each, ast.Name) and id(each) not in bases),
+        frozenset((base, each.attr) for each, base in whole),
+        frozenset(filter(None, map(find_dotted, dotted))),
         tuple(each for each in nodes if isinstance(each, Import)),
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from typing import Any
 
@@ -178,6 +180,12 @@ def test_newer_syntax_than_pythons_own_is_named_with_its_version() -> None:
         ("from p.b import g as h\ndef f(): return h()", {"b": "def g(): return 7"}),
         ("from . import b\ndef f(): return b.g() + b.N", {"b": "N = 3\ndef g(): return 4"}),
         ("import p.b as x\ndef f(): return x.g()", {"b": "def g(): return 7"}),
+        ("import p.b\ndef f(): return p.b.g()", {"b": "def g(): return 7"}),
+        ("import p.b, p.c\nM = p.c.N\ndef f(): return p.b.g() + M", {"b": "def g(): return 3", "c": "N = 4"}),
+        (
+            "import p.b.d\nfrom . import c\ndef f(): return p.b.d.g() + c.h()",
+            {"b": "", "b.d": "N = 4\ndef g(): return 3", "c": "import p.b.d\ndef h(): return p.b.d.N"},
+        ),
         ("from .b import *\ndef f(): return g()", {"b": "from .c import g", "c": "def g(): return 7"}),
         ("from . import g\ndef f(): return g()", {"init": "from .b import *", "b": "def g(): return 7"}),
         ("def f():\n    from .b import g as h\n    return h()", {"b": "def g(): return 7"}),
@@ -199,6 +207,30 @@ def test_what_other_modules_give_is_copied(text: str, others: dict[str, str]) ->
     assert call(source) == 7
     assert "import *" not in source
     assert not re.search(r"(from|import) (\.|p)", source)
+
+
+def test_the_same_function_gives_the_same_file_in_every_process() -> None:
+    code = """
+from dynasaur_mcp.library.closure import extract_from
+from dynasaur_mcp.library.modules import Modules, Reference
+letters = "abcdefgh"
+texts = {letter: lambda letter=letter: f"def use_{letter}(): ..." for letter in letters}
+calls = "; ".join(f"use_{letter}()" for letter in letters)
+texts["m"] = lambda: "\\n".join([*(f"from {each} import use_{each}" for each in letters), f"def f(): {calls}"])
+print(extract_from(Modules(texts), Reference("m", "f")))
+"""
+    written = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(1, 5)
+    ]
+    assert written[0].count("def use_") == 8
+    assert len(set(written)) == 1
 
 
 def test_names_for_types_only_are_there_when_schemas_are_made() -> None:
@@ -234,6 +266,7 @@ def test_other_imports_in_examples_stay_and_new_names_are_bound_again() -> None:
             "'N' is one thing in 'p.m', another in 'p.b'",
         ),
         ("from . import b\ndef f(): return vars(b)", {"b": "N = 1"}, "uses the module 'b' as a whole"),
+        ("import p.b\ndef f(): return vars(p.b)", {"b": "N = 1"}, "uses the module 'p.b' as a whole"),
         ("def f():\n    import p.b\n    return p.b.N", {"b": "N = 1"}, "`import p.b` inside"),
         ("from ._fast import g\ndef f(): return g()", {}, "`from ._fast import g`, which cannot be followed"),
         ("from .b import g\ndef f(): return g()", {"b": "N = 1"}, "uses 'g' of 'p.b'"),
