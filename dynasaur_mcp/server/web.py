@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 import ssl
@@ -54,6 +55,8 @@ RETRY_MILLISECONDS = 1000
 """After which a client is to come back for a stream that ended before its answer."""
 MOST_SESSIONS = 10_000
 """Sessions of the protocol, of all principals together."""
+LEFT_SECONDS = 60
+"""A client that was killed has not ended its session; after so long without a request it need not be kept for it."""
 _KEEP_ALIVE_SECONDS = 30
 _CLOSE_SECONDS = 5
 """For connections to close once their requests have ended."""
@@ -81,12 +84,16 @@ class Front:
 class Sessions(StreamableHTTPSessionManager):
     """The sessions of clients of the handshake era, each with events of its own."""
 
-    def __init__(self, server: Server[Any], most_each: int, most: int = MOST_SESSIONS) -> None:
+    def __init__(
+        self, server: Server[Any], most_each: int, most: int = MOST_SESSIONS, left_seconds: float = LEFT_SECONDS
+    ) -> None:
         """
         Args:
             most_each: Of one principal.
             most: Of all.
+            left_seconds: One without a request for so long makes room for another of its principal's.
         """
+        self._left_seconds = left_seconds
         self._log = EventLog()
         self._most_each = most_each
         self._most = most
@@ -95,9 +102,11 @@ class Sessions(StreamableHTTPSessionManager):
         super().__init__(server, retry_interval=RETRY_MILLISECONDS, max_sessions=None)
 
     async def _handle_stateful_request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if refused := self._refuse_to_open(scope):
-            await refused(scope, receive, send)
-            return
+        if all(name != b"mcp-session-id" for name, _ in scope["headers"]):
+            await self._make_room(scope)
+            if refused := self._refuse_to_open(scope):
+                await refused(scope, receive, send)
+                return
         body, receive = await peek(receive)
         with self._asking(scope, body) as is_new:
             if is_new:
@@ -107,14 +116,31 @@ class Sessions(StreamableHTTPSessionManager):
                 await reused(scope, receive, send)
 
     def _refuse_to_open(self, scope: Scope) -> Response | None:
-        if any(name == b"mcp-session-id" for name, _ in scope["headers"]):
-            return None
-        who = authorization_context(scope["user"])
-        if sum(owner == who for owner in self._session_owners.values()) >= self._most_each:
-            return refuse(429, f"You have {self._most_each} sessions of the protocol open, which is the most.", 60)
+        if len(self._held_by(scope)) >= self._most_each:
+            told = f"You have {self._most_each} sessions of the protocol open, which is the most."
+            return refuse(429, told, LEFT_SECONDS)
         if len(self._session_owners) >= self._most:
-            return refuse(503, f"{self._most} sessions of the protocol are open, which is the most.", 60)
+            return refuse(503, f"{self._most} sessions of the protocol are open, which is the most.", LEFT_SECONDS)
         return None
+
+    def _held_by(self, scope: Scope) -> list[str]:
+        who = authorization_context(scope["user"])
+        return [session for session, owner in self._session_owners.items() if owner == who]
+
+    async def _make_room(self, scope: Scope) -> None:
+        """End the one that its principal has left for longest, where only that lets another open."""
+        held = self._held_by(scope)
+        if len(held) < self._most_each and len(self._session_owners) < self._most:
+            return
+        left = min(held, key=self._left_at, default=None)
+        if left and self._left_at(left) <= anyio.current_time() - self._left_seconds:
+            await self._discard_session(left, self._server_instances[left])
+
+    def _left_at(self, session: str) -> float:
+        """When its last request ended, by the SDK's countdown to its end; never, while one is open."""
+        transport = self._server_instances.get(session)
+        idle = transport.idle_scope if transport else None
+        return idle.deadline - (self.session_idle_timeout or 0) if idle else math.inf
 
     @contextlib.contextmanager
     def _asking(self, scope: Scope, body: bytes) -> Iterator[bool]:

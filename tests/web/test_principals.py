@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -175,9 +176,14 @@ async def test_open_requests_and_sessions_are_bounded_for_each(serve_http: Start
         assert (await ada.post("/mcp", json=INITIALIZE, headers=ACCEPT)).status_code == 200
 
 
-async def test_beyond_what_all_may_open_a_client_is_told_when_to_come_back() -> None:
+OpenSession = Callable[[str], Awaitable[httpx2.Response]]
+
+
+@asynccontextmanager
+async def opening(**bounds: Any) -> AsyncIterator[tuple[httpx2.AsyncClient, OpenSession]]:
+    """What opens sessions of the protocol, bounded, by token."""
     server = Server[Any]("tests")
-    sessions = Sessions(server, most_each=2, most=2)
+    sessions = Sessions(server, **bounds)
     verifier = GivenTokens({"ada": ADA, "bob": BOB})
     front = Front(host="127.0.0.1", port=0, hosts=("127.0.0.1",), origins=())
     app = build_app(server, sessions, verifier, Turns(8), Metrics({}), front, lambda: True)
@@ -189,13 +195,33 @@ async def test_beyond_what_all_may_open_a_client_is_told_when_to_come_back() -> 
         async def open_session(token: str) -> httpx2.Response:
             return await http.post("/mcp", json=INITIALIZE, headers={"Authorization": f"Bearer {token}"})
 
+        yield http, open_session
+
+
+def of_session(opened: httpx2.Response, token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", "Mcp-Session-Id": opened.headers["mcp-session-id"]}
+
+
+async def test_beyond_what_all_may_open_a_client_is_told_when_to_come_back() -> None:
+    async with opening(most_each=2, most=2) as (http, open_session):
         opened = [await open_session(token) for token in (ADA, BOB)]
         assert [answer.status_code for answer in opened] == [200, 200]
         refused = await open_session(BOB)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "60")
-        own = {"Authorization": f"Bearer {ADA}", "Mcp-Session-Id": opened[0].headers["mcp-session-id"]}
-        assert (await http.delete("/mcp", headers=own)).status_code == 200
+        assert (await http.delete("/mcp", headers=of_session(opened[0], ADA))).status_code == 200
         assert (await open_session(BOB)).status_code == 200
+
+
+async def test_session_left_for_longest_makes_room_for_another_of_its_principal_alone() -> None:
+    async with opening(most_each=2, most=3, left_seconds=0) as (http, open_session):
+        his = await open_session(BOB)
+        first, second = [await open_session(ADA) for _ in range(2)]
+        asked = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        assert (await http.post("/mcp", json=asked, headers=of_session(first, ADA))).status_code == 200
+        assert (await open_session(ADA)).status_code == 200
+        assert (await http.post("/mcp", json=asked, headers=of_session(second, ADA))).status_code == 404
+        assert (await http.post("/mcp", json=asked, headers=of_session(first, ADA))).status_code == 200
+        assert (await http.post("/mcp", json=asked, headers=of_session(his, BOB))).status_code == 200
 
 
 def test_what_was_used_comes_back_with_time() -> None:
