@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Importing makes very many objects and no garbage: looking for some takes a tenth of the time to the first
             # answer. `app.serve` turns it on again.
             gc.disable()
+            if sys.platform == "win32":
+                raise SettingsError("The server runs on Linux and macOS. On Windows, install and run it in WSL.")
             from dynasaur_mcp.serve import serve
 
             return serve(given[1:])

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ def test_no_arguments_on_a_terminal_print_help() -> None:
 def test_no_arguments_without_a_terminal_serve_until_the_input_ends(dynasaur: Run) -> None:
     ran = dynasaur()
     assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
+
+
+def test_server_says_in_one_line_where_it_does_not_run() -> None:
+    code = "import sys; sys.platform = 'win32'; from dynasaur_mcp.cli import main; sys.exit(main(['serve']))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert_one_line(ran, 2, "WSL")
 
 
 @pytest.mark.parametrize("group", ["actions", "image"])
