@@ -34,7 +34,6 @@ _ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PATH": "/usr/bin:/bin",
     "PYTHONPATH": PROGRAM,
-    "PYTHONSAFEPATH": "1",
     "PYTHONNOUSERSITE": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
     "MPLCONFIGDIR": "/tmp/matplotlib",
@@ -111,7 +110,7 @@ def build_command(limits: Limits, packages: Path, seccomp: int, group: Group | N
 
 
 def worker_program(limits: Mapping[str, object]) -> list[str]:
-    return [_interpreter(), "-m", "dynasaur_mcp.sandbox.worker", json.dumps(dict(limits))]
+    return [_interpreter(), "-P", "-m", "dynasaur_mcp.sandbox.worker", json.dumps(dict(limits))]
 
 
 def _interpreter() -> str:

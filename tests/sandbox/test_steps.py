@@ -37,6 +37,17 @@ async def test_step_that_raises_keeps_what_it_assigned_before(open_sandbox: Open
         assert await shown(session, "kept") == "1"
 
 
+async def test_program_that_a_step_starts_finds_the_modules_beside_it(open_sandbox: OpenPool) -> None:
+    code = """
+import subprocess, sys
+open('tool.py', 'w').write('print("beside", end="")')
+open('main.py', 'w').write('import tool')
+subprocess.run([sys.executable, 'main.py'], capture_output=True, text=True).stdout
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        assert await shown(session, code) == "'beside'"
+
+
 async def test_code_that_does_not_parse_changes_nothing_and_names_its_line(open_sandbox: OpenPool) -> None:
     async with open_sandbox() as pool, pool.session("me") as session:
         outcome = await run(session, "x = 1\nx = = 2")
