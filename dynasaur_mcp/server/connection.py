@@ -21,6 +21,9 @@ REQUEST_SECONDS = 60.0
 """For a request to come whole, from when it is waited for."""
 UNREAD_SECONDS = 30.0
 """For a client to read anything of what is sent to it."""
+LINGER_SECONDS = 2.0
+"""For a client that was refused to end what it is sending: closed with that unread, a connection takes back what it has
+sent, and the client reads a reset for its answer."""
 MOST_CONNECTIONS = 4096
 
 
@@ -68,6 +71,7 @@ class Connection(H11Protocol):
     """When it began to wait for a request; None while one is answered."""
     _patience: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
+    _is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -85,6 +89,8 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
         super().data_received(data)
         self._wait_for_request()
 
@@ -105,9 +111,22 @@ class Connection(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Connection", "close")]
+        head = h11.Response(status_code=400, headers=headers, reason="Bad Request")
         try:
-            super().send_400_response(msg)
+            for event in (head, h11.Data(data=msg.encode("ascii")), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
         except h11.LocalProtocolError:  # an answer has begun, or may have no body, as to HEAD
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        self._is_refused = True
+        if self.transport.can_write_eof():  # TLS cannot
+            self.transport.write_eof()
+            self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        else:
             self.transport.close()
 
     def _wait_for_request(self) -> None:

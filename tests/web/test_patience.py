@@ -102,6 +102,36 @@ async def test_request_that_does_not_come_whole_is_waited_for_only_so_long(
         await (await ask(port)).aclose()
 
 
+async def test_client_that_is_refused_while_it_sends_reads_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LINGER_SECONDS", 60.0)
+    async with serve(Large()) as port, await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: " + bytes(1 << 18))
+        begun = await stream.receive(1)
+        with anyio.fail_after(20):
+            for _ in range(20):
+                await stream.send(bytes(1 << 18))
+            answer = begun + await read_to_the_end(stream)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"Connection: close" in answer
+        assert answer.endswith(b"\r\n\r\nInvalid HTTP request received.")
+        await stream.send_eof()
+
+
+async def test_client_that_was_refused_and_stays_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.1)
+    async with serve(Large()) as port, await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send(b"\0\r\n\r\n")
+        await read_to_the_end(stream)
+
+        async def send_on() -> None:
+            while True:
+                await stream.send(b"x")
+                await anyio.lowlevel.checkpoint()
+
+        with anyio.fail_after(20), pytest.raises(anyio.BrokenResourceError):
+            await send_on()
+
+
 async def test_client_that_reads_nothing_is_dropped_and_held_little_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.3)
     app = Large()
