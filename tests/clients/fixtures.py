@@ -17,8 +17,10 @@ from mcp.server.context import CallNext, HandlerResult
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, MISSING_REQUIRED_CLIENT_CAPABILITY, SamplingMessage, TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic_core import to_json
 
 from dynasaur_mcp.server.announce import Context
+from dynasaur_mcp.server.ready import Ready, carry
 
 Wire = dict[str, Any]
 KEY = b"of the tests"
@@ -283,6 +285,8 @@ async def answer(ctx: Context, call_next: CallNext) -> HandlerResult:
     if found is None:
         result = await call_next(ctx)
         if ctx.method == "tools/list" and isinstance(result, dict):
-            result = {**result, "tools": [*result["tools"], *TOOLS]}
+            listed = result["tools"].items if isinstance(result["tools"], Ready) else result["tools"]
+            ready = Ready(to_json(tool) for tool in (*listed, *TOOLS))
+            result = {**result, "tools": carry(ready, ctx.request)}
         return result
     return {"resultType": "complete", **found} if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS else found
