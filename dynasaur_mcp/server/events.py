@@ -63,7 +63,7 @@ class Events(EventStore):
         self._news = anyio.Event()
 
     async def store_event(self, stream_id: StreamId, message: JSONRPCMessage | None) -> EventId:
-        text = write_message(message) if message else b""
+        text = b"".join(write_message(message)) if message else b""
         is_answer = isinstance(message, JSONRPCResponse | JSONRPCError)
         event = _Event(next(self._log.numbers), stream_id, text, is_answer)
         self._events.append(event)

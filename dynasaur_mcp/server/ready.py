@@ -45,10 +45,6 @@ class Ready(str):
         """Not to be changed."""
         return from_json(self.json)  # type: ignore[no-any-return]
 
-    def take_place(self, text: bytes) -> bytes:
-        """JSON that has the list in place of the word."""
-        return text.replace(b'"' + self.encode() + b'"', self.json)
-
 
 def carry(ready: Ready, request: object) -> str | list[JSON]:
     """What goes into the result of a request: the word where the list will take its place."""
@@ -61,13 +57,20 @@ def carry(ready: Ready, request: object) -> str | list[JSON]:
     return ready
 
 
-def write_message(message: JSONRPCMessage) -> bytes:
-    """A message as JSON."""
+def write_message(message: JSONRPCMessage) -> list[bytes]:
+    """A message as JSON, in parts."""
     text = message.model_dump_json(by_alias=True, exclude_unset=True).encode()
-    for ready in message.result.values() if isinstance(message, JSONRPCResponse) else ():
-        if isinstance(ready, Ready):
-            text = ready.take_place(text)
-    return text
+    values = message.result.values() if isinstance(message, JSONRPCResponse) else ()
+    return put_in(text, [value for value in values if isinstance(value, Ready)])
+
+
+def put_in(text: bytes, lists: Iterable[Ready]) -> list[bytes]:
+    """JSON, with lists in place of the words for them, in parts: to join these takes as long as to send them."""
+    parts = [text]
+    for ready in lists:
+        before, word, after = parts.pop().partition(b'"' + ready.encode() + b'"')
+        parts += [before, ready.json, after] if word else [before]
+    return parts
 
 
 class Carrier:
@@ -86,16 +89,20 @@ class Carrier:
 
         async def send_lists(message: Message) -> None:
             nonlocal head
-            if message["type"] == "http.response.start" and "content-length" in MutableHeaders(scope=message):
-                head = message  # its body follows at once, and may become longer
+            if message["type"] == "http.response.start":
+                if "content-length" in MutableHeaders(scope=message):
+                    head = message  # its body follows at once, and may become longer
+                else:
+                    await send(message)
                 return
-            for ready in carried if message.get("body") else ():
-                message = {**message, "body": ready.take_place(message["body"])}
+            *parts, last = put_in(message.get("body", b""), carried)
             if head:
-                if carried:
-                    MutableHeaders(scope=head)["content-length"] = str(len(message["body"]))
+                if parts:
+                    MutableHeaders(scope=head)["content-length"] = str(sum(map(len, (*parts, last))))
                 await send(head)
                 head = None
-            await send(message)
+            for part in parts:
+                await send({**message, "body": part, "more_body": True})
+            await send({**message, "body": last})
 
         await self._app({**scope, _CARRIED: carried}, receive, send_lists)

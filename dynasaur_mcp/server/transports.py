@@ -79,7 +79,9 @@ async def _write_messages(stdout: int, to_client: ObjectReceiveStream[SessionMes
     async with to_client:
         with open_writer(stdout) as writer:
             async for message in to_client:
-                await writer.write(write_message(message.message) + b"\n")
+                *parts, last = write_message(message.message)
+                for part in (*parts, last + b"\n"):
+                    await writer.write(part)
 
 
 async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
