@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import signal
 import socket
 import ssl
@@ -21,14 +20,12 @@ from typing import Any
 
 import anyio
 import uvicorn
-from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware, authorization_context
+from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.lowlevel import Server
-from mcp.server.streamable_http import EventStore
-from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
-from pydantic_core import from_json
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -36,27 +33,21 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from dynasaur_mcp.errors import SettingsError
 from dynasaur_mcp.server.connection import Connection, TlsListener
-from dynasaur_mcp.server.door import Guard, Turns, peek, refuse, take_whole
-from dynasaur_mcp.server.events import EventLog, Events
+from dynasaur_mcp.server.door import Guard, Turns, take_whole
 from dynasaur_mcp.server.metrics import Metrics
 from dynasaur_mcp.server.ready import Carrier
 from dynasaur_mcp.server.scopes import ALL_SCOPES, MANAGE
+from dynasaur_mcp.server.sessions import Sessions
 from dynasaur_mcp.server.sse import Sse
 
 logger = logging.getLogger(__name__)
 
 MCP_PATH, SSE_PATH, MESSAGES_PATH = "/mcp", "/sse", "/messages/"
 METRICS_PATH = "/metrics"
-RETRY_MILLISECONDS = 1000
-"""After which a client is to come back for a stream that ended before its answer."""
-MOST_SESSIONS = 10_000
-"""Sessions of the protocol, of all principals together."""
-LEFT_SECONDS = 60
-"""A client that was killed has not ended its session; after so long without a request it need not be kept for it."""
 _KEEP_ALIVE_SECONDS = 30
 _CLOSE_SECONDS = 5
 """For connections to close once their requests have ended."""
@@ -79,103 +70,6 @@ class Front:
     """Requests of one principal that are open at once, and sessions of the protocol."""
     auth: AuthSettings | None = None
     """Where tokens come from, if an authorization server makes them."""
-
-
-class Sessions(StreamableHTTPSessionManager):
-    """The sessions of clients of the handshake era, each with events of its own."""
-
-    def __init__(
-        self, server: Server[Any], most_each: int, most: int = MOST_SESSIONS, left_seconds: float = LEFT_SECONDS
-    ) -> None:
-        """
-        Args:
-            most_each: Of one principal.
-            most: Of all.
-            left_seconds: One without a request for so long makes room for another of its principal's.
-        """
-        self._left_seconds = left_seconds
-        self._log = EventLog()
-        self._most_each = most_each
-        self._most = most
-        self._asked: set[tuple[str | None, str | None]] = set()
-        # The SDK's own bound does not tell a client when to come back.
-        super().__init__(server, retry_interval=RETRY_MILLISECONDS, max_sessions=None)
-
-    async def _handle_stateful_request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if all(name != b"mcp-session-id" for name, _ in scope["headers"]):
-            await self._make_room(scope)
-            if refused := self._refuse_to_open(scope):
-                await refused(scope, receive, send)
-                return
-        body, receive = await peek(receive)
-        with self._asking(scope, body) as is_new:
-            if is_new:
-                await super()._handle_stateful_request(scope, receive, send)
-            else:
-                reused = Response("A request with this id is not yet answered\n", 400)
-                await reused(scope, receive, send)
-
-    def _refuse_to_open(self, scope: Scope) -> Response | None:
-        if len(self._held_by(scope)) >= self._most_each:
-            told = f"You have {self._most_each} sessions of the protocol open, which is the most."
-            return refuse(429, told, LEFT_SECONDS)
-        if len(self._session_owners) >= self._most:
-            return refuse(503, f"{self._most} sessions of the protocol are open, which is the most.", LEFT_SECONDS)
-        return None
-
-    def _held_by(self, scope: Scope) -> list[str]:
-        who = authorization_context(scope["user"])
-        return [session for session, owner in self._session_owners.items() if owner == who]
-
-    async def _make_room(self, scope: Scope) -> None:
-        """End the one that its principal has left for longest, where only that lets another open."""
-        held = self._held_by(scope)
-        if len(held) < self._most_each and len(self._session_owners) < self._most:
-            return
-        left = min(held, key=self._left_at, default=None)
-        if left and self._left_at(left) <= anyio.current_time() - self._left_seconds:
-            await self._discard_session(left, self._server_instances[left])
-
-    def _left_at(self, session: str) -> float:
-        """When its last request ended, by the SDK's countdown to its end; never, while one is open."""
-        transport = self._server_instances.get(session)
-        idle = transport.idle_scope if transport else None
-        return idle.deadline - (self.session_idle_timeout or 0) if idle else math.inf
-
-    @contextlib.contextmanager
-    def _asking(self, scope: Scope, body: bytes) -> Iterator[bool]:
-        """False if the session has a request of this id open: the answer to one of both would reach nobody."""
-        session = Request(scope).headers.get("mcp-session-id")
-        request_id = read_id(body) if session else None
-        asked = session, request_id
-        if request_id is None:
-            yield True
-        elif asked in self._asked:
-            yield False
-        else:
-            self._asked.add(asked)
-            try:
-                yield True
-            finally:
-                self._asked.discard(asked)
-
-    # The SDK reads it once for each session that it opens.
-    @property
-    def event_store(self) -> EventStore | None:
-        return Events(self._log)
-
-    @event_store.setter
-    def event_store(self, _none: EventStore | None) -> None:
-        pass
-
-
-def read_id(body: bytes) -> str | None:
-    """Of a request; 1 and "1" are the same for the SDK. None where there is none."""
-    try:
-        message = from_json(body)
-    except ValueError:
-        return None
-    return str(message["id"]) if isinstance(message, dict) and {"id", "method"} <= message.keys() else None
 
 
 def build_app(

@@ -19,7 +19,8 @@ from dynasaur_mcp.sandbox.quotas import Quotas
 from dynasaur_mcp.server.auth import GivenTokens
 from dynasaur_mcp.server.door import Turns
 from dynasaur_mcp.server.metrics import Metrics
-from dynasaur_mcp.server.web import Front, Sessions, build_app
+from dynasaur_mcp.server.sessions import Sessions
+from dynasaur_mcp.server.web import Front, build_app
 from dynasaur_mcp.types import Quota
 
 from .conftest import ERAS, StartServer
