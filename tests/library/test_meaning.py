@@ -17,8 +17,13 @@ from tests.library.conftest import OpenIndex, names, put, search, write_source
 
 
 def test_without_a_model_words_are_all_and_the_log_says_so(
-    open_index: OpenIndex, filled: FileStore, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    open_index: OpenIndex,
+    filled: FileStore,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    require: Callable[[str], None],
 ) -> None:
+    require("model")
     embedder = Embedder(str(tmp_path / "no-model"))
     index = open_index(None, embedder)
     assert search("excel", index, filled).used == "words"
