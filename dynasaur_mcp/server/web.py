@@ -25,7 +25,6 @@ from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.lowlevel import Server
-from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -92,7 +91,7 @@ def build_app(
     sse = Sse(server, MESSAGES_PATH, front.most_each)
     protected = Router(
         [
-            Route(MCP_PATH, Carrier(StreamableHTTPASGIApp(sessions))),
+            Route(MCP_PATH, Carrier(sessions.handle_request)),
             Route(SSE_PATH, sse, methods=["GET"]),
             Mount(MESSAGES_PATH, sse.post),
             Route(METRICS_PATH, RequireAuthMiddleware(metrics.app, [MANAGE]), methods=["GET"]),
