@@ -11,7 +11,8 @@ import contextlib
 import functools
 import resource
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import h11
@@ -24,6 +25,10 @@ UNREAD_SECONDS = 30.0
 LINGER_SECONDS = 2.0
 """For a client that was refused to end what it is sending: closed with that unread, a connection takes back what it has
 sent, and the client reads a reset for its answer."""
+LINGER_BYTES = 64 << 20
+"""It may send no more meanwhile."""
+GATHERED_BYTES = 1 << 14
+"""Of an answer that uvicorn has in pieces: those that are smaller go out together."""
 MOST_CONNECTIONS = 4096
 
 
@@ -64,6 +69,67 @@ class TlsListener(socket.socket):
         return accepted, address
 
 
+class Outlet:
+    """A transport as uvicorn uses it, but that small pieces go out together, at the latest in the next turn of the
+    event loop; and one that is closed while its client sends is closed a little later, for the answer to be read."""
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, is_sent_to: Callable[[], bool]
+    ) -> None:
+        """
+        Args:
+            is_sent_to: Whether the rest of a request is still to come.
+        """
+        self.lingers = False
+        """What comes is dropped."""
+        self._transport = transport
+        self._loop = loop
+        self._is_sent_to = is_sent_to
+        self._pieces: list[bytes] = []
+        self._dropped_bytes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if len(data) >= GATHERED_BYTES:
+            self._flush()
+            self._transport.write(data)
+        elif data:
+            if not self._pieces:
+                self._loop.call_soon(self._flush)
+            self._pieces.append(data)
+
+    def _flush(self) -> None:
+        if self._pieces:
+            gathered = b"".join(self._pieces)
+            self._pieces.clear()
+            self._transport.write(gathered)
+
+    def is_closing(self) -> bool:
+        return self.lingers or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self._is_sent_to() and not self.is_closing():
+            self.linger()
+        else:
+            self._flush()
+            self._transport.close()
+
+    def linger(self) -> None:
+        self._flush()
+        self.lingers = True
+        self._transport.resume_reading()
+        if self._transport.can_write_eof():  # TLS cannot; there the answer says where it ends
+            self._transport.write_eof()
+        self._loop.call_later(LINGER_SECONDS, self._transport.close)
+
+    def drop(self, data: bytes) -> None:
+        self._dropped_bytes += len(data)
+        if self._dropped_bytes > LINGER_BYTES:
+            self._transport.abort()
+
+
 class Connection(H11Protocol):
     """Where there are too many, the one goes that the server has waited for longest: in the end, the new one."""
 
@@ -71,7 +137,7 @@ class Connection(H11Protocol):
     """When it began to wait for a request; None while one is answered."""
     _patience: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
-    _is_refused = False
+    _outlet: Outlet
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -79,6 +145,8 @@ class Connection(H11Protocol):
         # What the socket does not take is known at once, and no more than one part of an answer is held. (With 0, TLS
         # would take an empty buffer for a full one.)
         transport.set_write_buffer_limits(high=1)
+        self._outlet = Outlet(transport, self.loop, lambda: self.conn.their_state is h11.SEND_BODY)
+        self.transport = cast("asyncio.Transport", self._outlet)
         self._wait_for_request()
         if len(self.connections) > most_connections():
             self._make_room()
@@ -89,7 +157,8 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_refused:
+        if self._outlet.lingers:
+            self._outlet.drop(data)
             return
         super().data_received(data)
         self._wait_for_request()
@@ -119,15 +188,7 @@ class Connection(H11Protocol):
         except h11.LocalProtocolError:  # an answer has begun, or may have no body, as to HEAD
             self.transport.close()
         else:
-            self._linger()
-
-    def _linger(self) -> None:
-        self._is_refused = True
-        if self.transport.can_write_eof():  # TLS cannot
-            self.transport.write_eof()
-            self.loop.call_later(LINGER_SECONDS, self.transport.close)
-        else:
-            self.transport.close()
+            self._outlet.linger()
 
     def _wait_for_request(self) -> None:
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):

@@ -13,9 +13,10 @@ import psutil
 import pytest
 import trustme
 from anyio.abc import SocketStream
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dynasaur_mcp.server import connection
+from dynasaur_mcp.server.door import take_whole
 from dynasaur_mcp.server.web import Front, _Uvicorn, configure, listen
 from tests.flows.conftest import SERVER
 
@@ -54,10 +55,10 @@ class Large:
 
 
 @asynccontextmanager
-async def serve(app: Large) -> AsyncIterator[int]:
+async def serve(app: ASGIApp, certificate: Path | None = None) -> AsyncIterator[int]:
     """In this process, on the port that is given."""
-    with closing(listen("127.0.0.1", 0)) as listener:
-        web = _Uvicorn(configure(app, Front("127.0.0.1", 0, (), ())))
+    with closing(listen("127.0.0.1", 0, tls=bool(certificate))) as listener:
+        web = _Uvicorn(configure(app, Front("127.0.0.1", 0, (), (), certificate)))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(web.serve, [listener])
             yield listener.getsockname()[1]
@@ -102,19 +103,62 @@ async def test_request_that_does_not_come_whole_is_waited_for_only_so_long(
         await (await ask(port)).aclose()
 
 
-async def test_client_that_is_refused_while_it_sends_reads_why(monkeypatch: pytest.MonkeyPatch) -> None:
+TOO_LARGE = f"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {1 << 30}\r\n"
+REFUSED = {
+    "no head that has an end": (
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: ",
+        b" 400 ",
+        b"Invalid HTTP request received.",
+    ),
+    "too large": (TOO_LARGE + "\r\n", b" 413 ", b"Request body too large"),
+    "too large, and the last": (TOO_LARGE + "Connection: close\r\n\r\n", b" 413 ", b"Request body too large"),
+}
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("refused", REFUSED)
+async def test_client_that_is_refused_while_it_sends_reads_why(
+    refused: str, secure: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(connection, "LINGER_SECONDS", 60.0)
-    async with serve(Large()) as port, await anyio.connect_tcp("127.0.0.1", port) as stream:
-        await stream.send(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: " + bytes(1 << 18))
-        begun = await stream.receive(1)
-        with anyio.fail_after(20):
+    head, status, reason = REFUSED[refused]
+    authority = trustme.CA()
+    certificate = tmp_path / "both.pem" if secure else None
+    context = None
+    if certificate:
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+    async with (
+        serve(take_whole(Large()), certificate) as port,
+        await anyio.connect_tcp("127.0.0.1", port, ssl_context=context) as stream,
+    ):
+        await stream.send(head.encode() + bytes(1 << 18))
+        with anyio.fail_after(60):
+            answer = await stream.receive(1)
             for _ in range(20):
                 await stream.send(bytes(1 << 18))
-            answer = begun + await read_to_the_end(stream)
-        assert answer.startswith(b"HTTP/1.1 400 ")
-        assert b"Connection: close" in answer
-        assert answer.endswith(b"\r\n\r\nInvalid HTTP request received.")
-        await stream.send_eof()
+            while not answer.endswith(reason):
+                answer += await stream.receive()
+            assert status in answer.partition(b"\r\n")[0]
+            assert (b"connection: close" in answer.lower()) == (refused != "too large")
+            if refused != "too large" and not secure:
+                assert await read_to_the_end(stream) == b""
+                await stream.send_eof()
+
+
+async def test_client_that_was_refused_is_not_heard_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LINGER_SECONDS", 600.0)
+    monkeypatch.setattr(connection, "LINGER_BYTES", 1 << 20)
+    async with serve(take_whole(Large())) as port, await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send((TOO_LARGE + "Connection: close\r\n\r\n").encode())
+
+        async def send_on() -> None:
+            while True:
+                await stream.send(bytes(1 << 18))
+
+        with anyio.fail_after(60), pytest.raises(anyio.BrokenResourceError):
+            await send_on()
 
 
 async def test_client_that_was_refused_and_stays_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
