@@ -26,6 +26,9 @@ LISTEN = "subscriptions/listen"
 SETTLE_SECONDS = 0.2
 """After the last call has its result: for that to go out on an SSE stream, which nothing tells the end of."""
 
+STOPPING_SECONDS = 10
+"""After which a client may find another server where this one was."""
+
 
 class Guard:
     """Refuses a Host that is not ours, so that no name can be rebound to us, and an Origin that may not call us."""
@@ -107,7 +110,7 @@ class Turns:
             assert isinstance(user, AuthenticatedUser)
             principal = principal_of_token(user.access_token)
             if self.is_closed:
-                refused: Response = refuse(503, "The server is stopping.", 10)
+                refused: Response = refuse(503, "The server is stopping.", STOPPING_SECONDS)
             elif self._by_principal[principal] >= self._most_each:
                 refused = refuse(429, f"You have {self._most_each} requests open, which is the most.", 1)
             else:
@@ -140,7 +143,9 @@ class Turns:
         try:
             with turn:
                 await app(scope, receive, watch)
-            if turn.cancelled_caught and begun and not ended:
+            if turn.cancelled_caught and not begun:
+                await refuse(503, "The server is stopping.", STOPPING_SECONDS)(scope, receive, send)
+            elif turn.cancelled_caught and not ended:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             del self._open[turn]

@@ -190,6 +190,31 @@ async def test_second_signal_ends_the_server_at_once(serve_http: StartServer) ->
             assert server.process.wait(timeout=15) == 0
 
 
+async def test_call_without_a_session_that_the_end_of_the_server_breaks_off_is_to_be_made_again(
+    serve_http: StartServer,
+) -> None:
+    headers = ACCEPT | {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "run_python"}
+    asked = call(1, "run_python", code=SLOW.format(60))
+    asked["params"]["_meta"] = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    async with serve_http(drain_seconds=0) as server, server.http() as http:
+
+        async def stop_once_it_is_at_work() -> None:
+            while "dynasaur_calls_at_work 1.0" not in (await http.get("/metrics")).text:
+                await anyio.sleep(0.02)
+            server.process.send_signal(signal.SIGTERM)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop_once_it_is_at_work)
+            answer = await http.post("/mcp", json=asked, headers=headers)
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert server.process.wait(timeout=60) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
 async def test_server_with_a_certificate_speaks_tls(serve_http: StartServer, tmp_path: Path) -> None:
     authority = trustme.CA()
     own = authority.issue_cert("localhost", "127.0.0.1")
