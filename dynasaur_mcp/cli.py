@@ -59,7 +59,7 @@ def find_causes(error: BaseException) -> Iterator[BaseException]:
 def explain(error: BaseException) -> str | None:
     """A line for the user; nothing where they have read enough, as `head` does. None of a bug."""
     if isinstance(error, DynasaurError):
-        return str(error)
+        return error.told_by_command()
     if isinstance(error, BrokenPipeError):
         return ""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -43,6 +43,10 @@ from dynasaur_mcp.types import Problem
 class DynasaurError(Exception):
     """Base of all."""
 
+    def told_by_command(self) -> str:
+        """To a person, who has commands where a model has meta-tools."""
+        return str(self)
+
 
 class ActionError(DynasaurError):
     """The caller can mend it."""
@@ -51,17 +55,25 @@ class ActionError(DynasaurError):
 class ActionNotFound(ActionError):
     """No action has that name. Names the nearest ones."""
 
+    _for_model = "search_actions finds what there is"
+    _for_person = "`dynasaur-mcp actions list` shows what there is"
+
     def __init__(self, name: str, names: Iterable[str] = ()) -> None:
         near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "search_actions finds what there is."
+        hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"{self._for_model}."
         super().__init__(f"No action named {name!r}. {hint}")
+
+    def told_by_command(self) -> str:
+        return str(self).replace(self._for_model, self._for_person)
 
 
 class ActionBroken(ActionNotFound):
     """The library has a file of that name which is no action now, as someone left it."""
 
     def __init__(self, name: str, problems: Sequence[Problem]) -> None:
-        hint = "A person has to mend it, or to remove it: op='rollback' of manage_action then brings a version back"
+        self._for_model = "op='rollback' of manage_action"
+        self._for_person = f"`dynasaur-mcp actions restore {name}`"
+        hint = f"A person has to mend it, or to remove it: {self._for_model} then brings a version back"
         told = "\n".join(f"- {problem}" for problem in problems)
         ActionError.__init__(self, f"The file of {name!r} in the library is no action now. {hint}.\n{told}")
 
@@ -74,8 +86,9 @@ class ActionDeleted(ActionNotFound):
         Args:
             version: Its last.
         """
-        undo = f"manage_action(name={name!r}, op='rollback', version={version}) brings it back"
-        ActionError.__init__(self, f"No action named {name!r}: it was deleted. {undo}.")
+        self._for_model = f"manage_action(name={name!r}, op='rollback', version={version})"
+        self._for_person = f"`dynasaur-mcp actions restore {name}`"
+        ActionError.__init__(self, f"No action named {name!r}: it was deleted. {self._for_model} brings it back.")
 
 
 class ActionExists(ActionError):

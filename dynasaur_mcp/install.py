@@ -118,7 +118,7 @@ def setup(
 def _find_client(name: str) -> Client:
     if name in CLIENTS:
         return CLIENTS[name]
-    near = difflib.get_close_matches(name, CLIENTS, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name, CLIENTS, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(CLIENTS)}."
     raise SettingsError(f"No client named {name!r}. {hint}")
 

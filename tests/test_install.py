@@ -215,6 +215,10 @@ def test_unknown_client_is_refused_with_the_nearest(dynasaur: Run) -> None:
     assert ran.stderr == "dynasaur-mcp: No client named 'curser'. Did you mean 'cursor'?\n"
 
 
+def test_unknown_client_that_is_near_to_none_is_refused_with_all(dynasaur: Run) -> None:
+    assert dynasaur("nosuch").stderr == f"dynasaur-mcp: No client named 'nosuch'. There are {', '.join(CLIENTS)}.\n"
+
+
 @pytest.mark.parametrize("name", CLIENTS)
 def test_print_shows_the_entry_and_writes_nothing(dynasaur: Run, home: Path, name: str) -> None:
     ran = dynasaur(name, "--print")

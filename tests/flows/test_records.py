@@ -115,6 +115,8 @@ async def test_deleted_and_earlier_versions_come_back_by_command(
         await model.text("manage_action", name="halve", op="delete")
         message = await model.error("halve", x=4)
         assert "it was deleted. manage_action(name='halve', op='rollback', version=2) brings it back" in message
+    told = run(library, "actions", "show", "halve").stderr
+    assert "it was deleted. `dynasaur-mcp actions restore halve` brings it back." in told
     assert run(library, "actions", "restore").stdout.splitlines() == ["halve\tv2\t0\tDivide a number."]
     assert "halve v3 is what v2 was: active." in run(library, "actions", "restore", "halve").stdout
     assert run(library, "actions", "restore").stdout == ""
@@ -122,7 +124,8 @@ async def test_deleted_and_earlier_versions_come_back_by_command(
     assert (again.returncode, again.stdout) == (1, "")
     assert "'halve' is not deleted: it is at version 3. There is --version 1, --version 2." in again.stderr
     assert "halve v4 is what v1 was" in run(library, "actions", "restore", "halve", "--version", "1").stdout
-    assert "No action named 'other'" in run(library, "actions", "restore", "other").stderr
+    told = run(library, "actions", "restore", "other").stderr
+    assert told == "dynasaur-mcp: No action named 'other'. `dynasaur-mcp actions list` shows what there is.\n"
 
 
 def test_stale_lists_what_is_not_used(library: Path) -> None:
