@@ -62,12 +62,15 @@ def approve(
 ) -> None:
     """Make drafts active whose tests passed: what --require-approval leaves to a person, who read that very version."""
     with open_store(read_settings(library=library)) as store:
-        for name, version in [_read_version(text, store) for text in versions]:
-            approved = store.set_status(name, Status.ACTIVE, expected_version=version, deed=Deed.APPROVE)
-            typer.echo(f"{name} v{approved.version} is {approved.status}.")
+        for one in [_read_version(text, store) for text in versions]:
+            if one.status is Status.ACTIVE:
+                typer.echo(f"{one.name} v{one.version} is active already.")
+                continue
+            store.set_status(one.name, Status.ACTIVE, expected_version=one.version, deed=Deed.APPROVE)
+            typer.echo(f"{one.name} v{one.version} is active.")
 
 
-def _read_version(text: str, store: FileStore) -> tuple[str, int]:
+def _read_version(text: str, store: FileStore) -> Entry:
     """
     Raises:
         ActionError: that version of it cannot be approved.
@@ -81,7 +84,7 @@ def _read_version(text: str, store: FileStore) -> tuple[str, int]:
         raise ActionError(f"{name!r} is at version {entry.version} now, not {number[:9]}. Read that first: {shown}.")
     if decide_status(entry.tests) is not Status.ACTIVE:
         raise ActionError(f"{name!r} cannot be approved: {entry.tests}. It needs some, all passed.")
-    return name, entry.version
+    return entry
 
 
 def remove(names: Names, library: Library = None) -> None:

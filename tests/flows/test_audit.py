@@ -89,7 +89,8 @@ async def test_each_change_call_and_run_is_on_record_in_its_order(
 async def test_what_a_person_approves_is_on_record(open_client: OpenClient, library: Path, sandbox: str) -> None:
     async with open_client(sandbox, require_approval=True) as model:
         await model.text("define_action", source=HALVE)
-        assert run(library, "actions", "approve", "halve@1").returncode == 0
+        assert run(library, "actions", "approve", "halve@1").stdout == "halve v1 is active.\n"
+        assert run(library, "actions", "approve", "halve@1").stdout == "halve v1 is active already.\n"
         await model.text("halve", x=4)
     lines = audit(library)
     assert [(line["kind"], line["via"], line["note"]) for line in lines] == [
