@@ -134,13 +134,14 @@ async def _serve_http(app: App, also: Also) -> None:
     from dynasaur_mcp.reach import make_verifier, read_front, warn
     from dynasaur_mcp.server import auth, web
 
-    front, verifier = read_front(app.settings), make_verifier(app.settings)
+    front = read_front(app.settings)
+    verifier, tell = make_verifier(app.settings)
     warn(app.settings)
     server, announcer = _build_server(app, principal_of=auth.principal_of, scopes_of=auth.scopes_of)
     at_once = anyio.Event()
     at_once.set()
     async with _work_beside(app, at_once, announcer, also):
-        await web.serve_http(server, verifier, front, is_ready=app.is_ready, gauges=app.gauges())
+        await web.serve_http(server, verifier, front, is_ready=app.is_ready, gauges=app.gauges(), on_listening=tell)
 
 
 def _build_server(app: App, **options: Any) -> tuple[Server[Any], Announcer]:

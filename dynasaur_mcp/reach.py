@@ -6,6 +6,8 @@ import ipaddress
 import re
 import secrets
 import sys
+from collections.abc import Callable
+from functools import partial
 from urllib.parse import urlsplit
 
 from mcp.server.auth.provider import TokenVerifier
@@ -31,13 +33,13 @@ def read_front(settings: Settings) -> Front:
         SettingsError
     """
     auth = read_auth(settings)
-    known = [urlsplit(settings.audience).hostname or ""] if auth else []
-    own = (f"[{settings.host}]" if ":" in settings.host else settings.host).lower()
+    known = [bracket(urlsplit(settings.audience).hostname or "")] if auth else []
+    # No browser sends the name of "any address", and nobody else should be told that it is one of ours.
+    own = [] if is_any(settings.host) else [bracket(settings.host.lower())]
     return Front(
         host=settings.host,
         port=settings.port,
-        # No browser sends the name of "any address", and nobody else should be told that it is one of ours.
-        hosts=(*_LOOPBACK, *([] if is_any(settings.host) else [own]), *known, *split(settings.allowed_hosts)),
+        hosts=(*_LOOPBACK, *own, *known, *split(settings.allowed_hosts)),
         origins=split(settings.allowed_origins),
         certificate=settings.tls_certificate,
         key=settings.tls_key,
@@ -47,14 +49,19 @@ def read_front(settings: Settings) -> Front:
     )
 
 
-def make_verifier(settings: Settings) -> TokenVerifier:
-    """
+def make_verifier(settings: Settings) -> tuple[TokenVerifier, Callable[[], None]]:
+    """It, and what to do once the server listens: a token that was made is printed, as it is nowhere else.
+
     Raises:
         SettingsError
     """
     if settings.auth_issuer:
-        return Issuer(settings.auth_issuer, settings.audience, RESERVED | {LOCAL})
-    return GivenTokens(read_tokens(settings))
+        return Issuer(settings.auth_issuer, settings.audience, RESERVED | {LOCAL}), lambda: None
+    if tokens := read_tokens(settings):
+        return GivenTokens(tokens), lambda: None
+    token = secrets.token_urlsafe(32)
+    told = f"clients have to send this token (DYNASAUR_TOKEN or --token-file gives another): {token}"
+    return GivenTokens({LOCAL: token}), partial(_say, told)
 
 
 def read_auth(settings: Settings) -> AuthSettings | None:
@@ -83,7 +90,7 @@ def read_auth(settings: Settings) -> AuthSettings | None:
 
 
 def read_tokens(settings: Settings) -> dict[str, str]:
-    """By principal. Where none is given, one is made, and printed: it is nowhere else.
+    """By principal; empty where none is given.
 
     Raises:
         SettingsError: the file cannot be read, or what it holds are no tokens.
@@ -96,9 +103,7 @@ def read_tokens(settings: Settings) -> dict[str, str]:
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"The token_file cannot be read: {error}") from None
         return read_token_lines([line.split() for line in lines if line.strip() and not line.startswith("#")])
-    token = secrets.token_urlsafe(32)
-    _say(f"clients have to send this token (DYNASAUR_TOKEN or --token-file gives another): {token}")
-    return {LOCAL: token}
+    return {}
 
 
 def read_token_lines(lines: list[list[str]]) -> dict[str, str]:
@@ -139,6 +144,11 @@ def is_any(host: str) -> bool:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return host == ""
+
+
+def bracket(host: str) -> str:
+    """As it stands in URLs."""
+    return f"[{host}]" if ":" in host else host
 
 
 def split(names: str) -> tuple[str, ...]:

@@ -138,6 +138,7 @@ async def serve_http(
     *,
     is_ready: Callable[[], bool],
     gauges: dict[str, tuple[str, Callable[[], float]]],
+    on_listening: Callable[[], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT, and on until the calls in flight have ended; a second one ends at once.
 
@@ -158,6 +159,7 @@ async def serve_http(
     with contextlib.closing(listen(front.host, front.port, tls=bool(front.certificate))) as listener:
         async with sessions.run(), anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_on_signal, web, turns, front.drain_seconds)
+            on_listening()
             host = f"[{front.host}]" if ":" in front.host else front.host
             address = f"{'https' if front.certificate else 'http'}://{host}:{listener.getsockname()[1]}"
             sys.stderr.write(f"dynasaur-mcp: serving {address}{MCP_PATH}, and {address}{SSE_PATH} for old clients\n")

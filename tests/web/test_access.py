@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,24 @@ async def test_token_that_is_made_is_printed_once_and_works(library: Path) -> No
         async with server.http(made[0]) as http:
             assert (await http.post("/mcp", json=INITIALIZE, headers=ACCEPT)).status_code == 200
         assert server.log.read_text().count(made[0]) == 1
+
+
+def test_token_that_is_made_is_not_printed_where_the_server_cannot_listen(library: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        env = environment(library, sandbox="jail", port=port, transport="http", token="")
+        done = subprocess.run([*SERVER, "serve"], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == f"dynasaur-mcp: Cannot listen on '127.0.0.1', port {port}: Address already in use\n"
+
+
+async def test_server_goes_by_its_address_of_version_6(serve_http: StartServer) -> None:
+    async with serve_http(host="::1") as server, server.http() as http:
+        assert server.url.startswith("http://[::1]:")
+        assert (await http.post("/mcp", json=INITIALIZE, headers=ACCEPT)).status_code == 200
+        for page in ("http://[::1]:3000", "http://[::2]"):
+            assert (await http.post("/mcp", json=INITIALIZE, headers=ACCEPT | {"Origin": page})).status_code == 403
+        assert (await http.get("/healthz", headers={"Host": "[::2]"})).status_code == 421
 
 
 @pytest.mark.parametrize(("mark", "newline"), [("", "\n"), ("\ufeff", "\r\n")], ids=["plain", "of Windows"])

@@ -86,6 +86,18 @@ def settings(issuer: Issuer) -> dict[str, Any]:
     return {"token": "", "auth_issuer": issuer.url, "audience": AUDIENCE}
 
 
+async def test_audience_may_have_an_address_of_version_6(serve_http: StartServer, issuer: Issuer) -> None:
+    audience = "https://[2001:db8::5]:8443/mcp"
+    async with serve_http(**settings(issuer) | {"audience": audience}) as server, server.http() as http:
+        named = {"Host": "[2001:DB8::5]:8443", "Authorization": f"Bearer {issuer.token(aud=audience)}"}
+        assert (await http.post("/mcp", json=INITIALIZE, headers=ACCEPT | named)).status_code == 200
+        unknown = await http.post("/mcp", json=INITIALIZE, headers=ACCEPT | named | {"Authorization": ""})
+        metadata = "https://[2001:db8::5]:8443/.well-known/oauth-protected-resource/mcp"
+        assert f'resource_metadata="{metadata}"' in unknown.headers["www-authenticate"]
+        path = metadata.partition(":8443")[2]
+        assert (await http.get(path, headers={"Host": named["Host"]})).json()["resource"] == audience
+
+
 async def test_only_tokens_for_this_server_by_its_issuer_are_taken(serve_http: StartServer, issuer: Issuer) -> None:
     now = int(time.time())
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
