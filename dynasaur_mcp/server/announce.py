@@ -2,11 +2,11 @@
 
 Clients of the handshake era get a notification on their connection; it is remembered from `notifications/initialized`
 until it closes. Clients of 2026-07-28 get one on the `subscriptions/listen` stream they opened, and only there. Both
-kinds are *followers*, known by the pipe their answers go out on.
+kinds are *peers*, known by the pipe their answers go out on.
 
 A model sees a new tool at its very next step only if its client has re-read the list by then. So a result that
 changed the list is held back until its own client has re-listed, at most `HOLD_SECONDS`. Clients that never re-list
-must not pay for this: only a follower that has re-listed promptly after an announcement before is waited for, and one
+must not pay for this: only a peer that has re-listed promptly after an announcement before is waited for, and one
 that lets a wait run out has to show it again.
 """
 
@@ -64,7 +64,7 @@ _listening: ContextVar[str] = ContextVar("listening")
 
 
 @dataclass(eq=False, slots=True)
-class Follower:
+class Peer:
     """A client that wants to hear of changes."""
 
     connection: Connection | None
@@ -105,7 +105,7 @@ class Announcer:
 
     def __init__(self, principal_of: Callable[[Context], str], pool: Pool) -> None:
         self._principal_of = principal_of
-        self._followers: dict[object, Follower] = {}
+        self._peers: dict[object, Peer] = {}
         self._bus = Bus()
         self._listen = ListenHandler(self._bus)
         self._news: set[tuple[str, str]] = set()
@@ -132,28 +132,28 @@ class Announcer:
         pipe = pipe_of(ctx)
         if pipe is None:
             return await call_next(ctx)
-        if ctx.method == "subscriptions/listen" and pipe not in self._followers:
-            self._followers[pipe] = Follower(None, self._principal_of(ctx))
+        if ctx.method == "subscriptions/listen" and pipe not in self._peers:
+            self._peers[pipe] = Peer(None, self._principal_of(ctx))
             try:
                 return await call_next(ctx)
             finally:
-                self._followers.pop(pipe, None)
+                self._peers.pop(pipe, None)
         result = await call_next(ctx)
         if ctx.method == "notifications/initialized" and ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
             connection = connection_of(ctx)
-            if pipe not in self._followers:
-                self._followers[pipe] = Follower(connection, self._principal_of(ctx))
-                connection.exit_stack.callback(self._followers.pop, pipe, None)
+            if pipe not in self._peers:
+                self._peers[pipe] = Peer(connection, self._principal_of(ctx))
+                connection.exit_stack.callback(self._peers.pop, pipe, None)
         elif ctx.method == "tools/list":
-            self._note_listing(self._followers.get(pipe))
+            self._note_listing(self._peers.get(pipe))
         return result
 
-    def _note_listing(self, follower: Follower | None) -> None:
-        if follower is None or follower.announced_at is None:
+    def _note_listing(self, peer: Peer | None) -> None:
+        if peer is None or peer.announced_at is None:
             return
-        follower.relists = anyio.current_time() - follower.announced_at <= HOLD_SECONDS
-        follower.announced_at = None
-        follower.relisted.set()
+        peer.relists = anyio.current_time() - peer.announced_at <= HOLD_SECONDS
+        peer.announced_at = None
+        peer.relisted.set()
 
     async def subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
         """Serve `resources/subscribe`. Of actions, of runs and of files there is ever news.
@@ -161,18 +161,18 @@ class Announcer:
         Raises:
             MCPError: there are too many, or no news could reach this client.
         """
-        follower = self._followers.get(pipe_of(ctx))
-        if follower is None:
+        peer = self._peers.get(pipe_of(ctx))
+        if peer is None:
             raise MCPError(INVALID_REQUEST, "Nothing can be sent here unasked: complete the handshake first.")
-        if len(follower.uris) >= MAX_SUBSCRIBED:
+        if len(peer.uris) >= MAX_SUBSCRIBED:
             raise MCPError(INVALID_REQUEST, f"{MAX_SUBSCRIBED} resources are subscribed to, which is the most.")
-        follower.uris.add(params.uri)
+        peer.uris.add(params.uri)
         return EmptyResult()
 
     async def unsubscribe(self, ctx: Context, params: UnsubscribeRequestParams) -> EmptyResult:
         """Serve `resources/unsubscribe`."""
-        if follower := self._followers.get(pipe_of(ctx)):
-            follower.uris.discard(params.uri)
+        if peer := self._peers.get(pipe_of(ctx)):
+            peer.uris.discard(params.uri)
         return EmptyResult()
 
     async def publish(self, change: LibraryChanged, ctx: Context | None = None) -> None:
@@ -182,13 +182,13 @@ class Announcer:
         updated = [f"dynasaur://actions/{name}" for name in change.names]
         with anyio.move_on_after(HOLD_SECONDS) as scope:  # a client that has stopped reading delays nobody longer
             async with anyio.create_task_group() as tasks:
-                for pipe, follower in self._followers.items():
-                    follower.announced_at = now
-                    if follower.relisted.is_set():  # else somebody may be waiting for it
-                        follower.relisted = anyio.Event()
-                    if follower.connection is not None:
-                        news = follower.uris.intersection(updated)
-                        tasks.start_soon(_tell, follower.connection, ctx if pipe is caller else None, news)
+                for pipe, peer in self._peers.items():
+                    peer.announced_at = now
+                    if peer.relisted.is_set():  # else somebody may be waiting for it
+                        peer.relisted = anyio.Event()
+                    if peer.connection is not None:
+                        news = peer.uris.intersection(updated)
+                        tasks.start_soon(_tell, peer.connection, ctx if pipe is caller else None, news)
                 tasks.start_soon(self._bus.publish, ToolsListChanged())
                 tasks.start_soon(self._bus.publish, ResourcesListChanged())
                 for uri in updated:
@@ -210,9 +210,9 @@ class Announcer:
 
     def _uris_of(self, principal: str) -> Iterator[str]:
         """What the clients of a principal subscribed to."""
-        for follower in self._followers.values():
-            if follower.principal == principal:
-                yield from follower.uris
+        for peer in self._peers.values():
+            if peer.principal == principal:
+                yield from peer.uris
         for whose, uris in self._listened:
             if whose == principal:
                 yield from uris
@@ -230,23 +230,23 @@ class Announcer:
             news, self._news = self._news, set()
             with anyio.move_on_after(HOLD_SECONDS):  # a client that has stopped reading delays nobody longer
                 async with anyio.create_task_group() as tasks:
-                    for follower in self._followers.values():
-                        uris = follower.uris.intersection(uri for whose, uri in news if whose == follower.principal)
-                        if follower.connection is not None and uris:
-                            tasks.start_soon(_tell_updated, follower.connection, uris)
+                    for peer in self._peers.values():
+                        uris = peer.uris.intersection(uri for whose, uri in news if whose == peer.principal)
+                        if peer.connection is not None and uris:
+                            tasks.start_soon(_tell_updated, peer.connection, uris)
                     for principal, uri in news:
                         await self._bus.publish(ResourceUpdated(uri), principal)
             await anyio.sleep(NEWS_SECONDS)
 
     async def hold(self, ctx: Context) -> None:
         """Return once the caller's client has re-listed after the last announcement, or need not be waited for."""
-        follower = self._followers.get(pipe_of(ctx))
-        if follower is None or not follower.relists or follower.announced_at is None:
+        peer = self._peers.get(pipe_of(ctx))
+        if peer is None or not peer.relists or peer.announced_at is None:
             return
         with anyio.move_on_after(HOLD_SECONDS) as scope:
-            await follower.relisted.wait()
+            await peer.relisted.wait()
         if scope.cancelled_caught:
-            follower.relists = False
+            peer.relists = False
 
 
 async def _tell(connection: Connection, ctx: Context | None, news: Collection[str]) -> None:

@@ -165,8 +165,8 @@ async def test_request_that_changes_nothing_is_not_held(
 async def test_client_that_left_is_forgotten(serve: Serve, open_client: Any) -> None:
     async with serve() as (server, announcer):
         async with open_client(server):
-            assert len(announcer._followers) == 1
-        assert len(announcer._followers) == 0
+            assert len(announcer._peers) == 1
+        assert len(announcer._peers) == 0
         await announcer.publish(LibraryChanged(2, ("add",)))
 
 
