@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mcp.server.lowlevel import Server
@@ -14,6 +15,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from dynasaur_mcp.server.door import peek, refuse
+
+_PREFIX = re.compile(r"(/[\w.~-]+)+")
 
 
 class Sse:
@@ -30,7 +33,10 @@ class Sse:
         self._unanswered: dict[str, set[RequestId]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The stream, for as long as the client reads it."""
+        """The stream, for as long as the client reads it. Where messages go it tells as a path, as clients there are
+        take no other; behind a proxy that has taken a prefix off ours, with that prefix."""
+        prefix = Request(scope).headers.get("x-forwarded-prefix", "").rstrip("/")
+        scope = {**scope, "root_path": prefix if _PREFIX.fullmatch(prefix) else ""}
         unanswered: set[RequestId] = set()
         session = ""
 

@@ -215,6 +215,16 @@ async def test_call_without_a_session_that_the_end_of_the_server_breaks_off_is_t
         assert "Traceback" not in server.log.read_text()
 
 
+async def test_stream_of_sse_names_the_path_of_messages_as_the_proxy_has_it(serve_http: StartServer) -> None:
+    named = {"": "", "/tools/dyn/": "/tools/dyn", "//evil.test": "", "https://evil.test": "", "/a?b": ""}
+    async with serve_http() as server, server.http() as http:
+        for given, prefix in named.items():
+            async with http.stream("GET", "/sse", headers={"X-Forwarded-Prefix": given}) as stream:
+                async for _, data in events_of(stream):
+                    assert data.partition("?session_id=")[0] == f"{prefix}/messages/"
+                    break
+
+
 async def test_server_with_a_certificate_speaks_tls(serve_http: StartServer, tmp_path: Path) -> None:
     authority = trustme.CA()
     own = authority.issue_cert("localhost", "127.0.0.1")
