@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -26,8 +27,8 @@ _OVERHEAD_BYTES = 500
 class _Event:
     number: int
     stream: StreamId
-    message: bytes
-    """Empty where there is none."""
+    message: Sequence[bytes]
+    """In parts, as a kept page of the tool list is one that all have; empty where there is none."""
     ends_stream: bool
 
 
@@ -63,11 +64,11 @@ class Events(EventStore):
         self._news = anyio.Event()
 
     async def store_event(self, stream_id: StreamId, message: JSONRPCMessage | None) -> EventId:
-        text = b"".join(write_message(message)) if message else b""
+        parts = write_message(message) if message else ()
         is_answer = isinstance(message, JSONRPCResponse | JSONRPCError)
-        event = _Event(next(self._log.numbers), stream_id, text, is_answer)
+        event = _Event(next(self._log.numbers), stream_id, parts, is_answer)
         self._events.append(event)
-        self._log.add(self, _OVERHEAD_BYTES + len(text))
+        self._log.add(self, _OVERHEAD_BYTES + sum(map(len, parts)))
         self._news.set()
         self._news = anyio.Event()
         return str(event.number)
@@ -86,7 +87,7 @@ class Events(EventStore):
                     continue
                 last = event
                 if event.message:
-                    message = jsonrpc_message_adapter.validate_json(event.message, by_name=False)
+                    message = jsonrpc_message_adapter.validate_json(b"".join(event.message), by_name=False)
                     await send_callback(EventMessage(message, str(event.number)))
                 if event.ends_stream:
                     return None
