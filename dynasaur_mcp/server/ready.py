@@ -30,6 +30,7 @@ class Ready(str):
     """The word that stands for a list: nobody can know it, and no other text holds it."""
 
     json: bytes
+    _ending: tuple[bytes, bytes] = (b"", b"")
 
     def __new__(cls, items: Iterable[bytes]) -> Ready:
         """
@@ -44,6 +45,12 @@ class Ready(str):
     def items(self) -> list[JSON]:
         """Not to be changed."""
         return from_json(self.json)  # type: ignore[no-any-return]
+
+    def ending_in(self, end: bytes) -> bytes:
+        """The list and what comes after it, joined and kept: that is the same in all answers of the stateless era."""
+        if self._ending[0] != end:
+            self._ending = end, self.json + end
+        return self._ending[1]
 
 
 def carry(ready: Ready, request: object) -> str | list[JSON]:
@@ -64,12 +71,21 @@ def write_message(message: JSONRPCMessage) -> list[bytes]:
     return put_in(text, [value for value in values if isinstance(value, Ready)])
 
 
-def put_in(text: bytes, lists: Iterable[Ready]) -> list[bytes]:
-    """JSON, with lists in place of the words for them, in parts: to join these takes as long as to send them."""
+def put_in(text: bytes, lists: Iterable[Ready], *, is_whole: bool = False) -> list[bytes]:
+    """JSON, with lists in place of the words for them, in parts: to join these takes as long as to send them.
+
+    Args:
+        is_whole: It is an answer by itself, no event of a stream.
+    """
     parts = [text]
     for ready in lists:
         before, word, after = parts.pop().partition(b'"' + ready.encode() + b'"')
-        parts += [before, ready.json, after] if word else [before]
+        if not word:
+            parts.append(before)
+        elif is_whole:
+            parts += [before, ready.ending_in(after)]
+        else:
+            parts += [before, ready.json, after]
     return parts
 
 
@@ -95,7 +111,7 @@ class Carrier:
                 else:
                     await send(message)
                 return
-            *parts, last = put_in(message.get("body", b""), carried)
+            *parts, last = put_in(message.get("body", b""), carried, is_whole=head is not None)
             if head:
                 if parts:
                     MutableHeaders(scope=head)["content-length"] = str(sum(map(len, (*parts, last))))
