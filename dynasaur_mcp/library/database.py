@@ -21,6 +21,27 @@ INSERT INTO deeds
     FROM versions WHERE (name, version) NOT IN (SELECT name, version FROM deeds) ORDER BY defined_at"""
 """Those that are known from nothing else."""
 
+PACE = "CAST(printf('%.1e', ?1) AS REAL)"
+"""Seconds to two digits: an action's calls have few such, however many they are."""
+IS_REUSE = "EXISTS (SELECT 1 FROM versions v WHERE v.name = ?1 AND v.version = ?2 AND ?3 > v.defined_at)"
+"""Of an action's name, a version and a session: whether that began after the version was defined."""
+COUNT_USES = f"""
+UPDATE actions SET imports = 0, reuse = 0;
+UPDATE actions SET imports = found.count FROM (SELECT name, count(*) AS count FROM imports GROUP BY name) AS found
+    WHERE found.name = actions.name;
+UPDATE actions SET reuse = found.count FROM (
+    SELECT used.name, count(*) AS count FROM (
+        SELECT name, version, session FROM calls WHERE ending = 'returned'
+        UNION ALL SELECT name, version, session FROM imports) AS used
+    JOIN versions v ON v.name = used.name AND v.version = used.version
+    WHERE used.session > v.defined_at GROUP BY used.name) AS found
+    WHERE found.name = actions.name;
+DELETE FROM paces;
+INSERT INTO paces SELECT name, {PACE.replace("?1", "seconds")} AS pace, count(*) FROM calls WHERE ending = 'returned'
+    GROUP BY name, pace;
+"""
+"""From every call and import there is: a few seconds for each million."""
+
 _SCHEMAS = (
     """
 CREATE TABLE state (revision INTEGER NOT NULL);
@@ -95,6 +116,15 @@ CREATE TABLE runs (
     session TEXT NOT NULL, request TEXT NOT NULL, ending TEXT NOT NULL, seconds REAL NOT NULL, sha256 TEXT NOT NULL,
     code_bytes INTEGER);
 """,
+    f"""
+-- Steps that imported it; calls and imports in sessions that began after the version used was defined.
+ALTER TABLE actions ADD COLUMN imports INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE actions ADD COLUMN reuse INTEGER NOT NULL DEFAULT 0;
+-- How many of its calls that returned took so many seconds.
+CREATE TABLE paces (
+    name TEXT NOT NULL, seconds REAL NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (name, seconds)) WITHOUT ROWID;
+{COUNT_USES}
+""",
 )
 """What makes each version of the schema from the one before."""
 
@@ -139,17 +169,29 @@ def use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    if found > SCHEMA_VERSION:
-        raise LibraryError("The library was written by a newer dynasaur-mcp. Upgrade this one.")
+    found = check_version(connection)
     there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not there.issuperset(_TABLE.findall("".join(_SCHEMAS[:found]))) or (there and not found):
         raise sqlite3.DatabaseError("its tables are not those of a ledger")
+    if 0 < found < SCHEMA_VERSION:
+        _log.warning("the ledger of an earlier release is brought up to date: seconds for each million calls")
     for schema in _SCHEMAS[found:]:
         for statement in schema.split(";\n"):
             connection.execute(statement)
     if found < SCHEMA_VERSION:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def check_version(connection: sqlite3.Connection) -> int:
+    """Which version of the schema it has now: a newer release may take over while this one has it open.
+
+    Raises:
+        LibraryError: it is of a newer release.
+    """
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found > SCHEMA_VERSION:
+        raise LibraryError("The library was written by a newer dynasaur-mcp. Upgrade this one.")
+    return int(found)
 
 
 def open_in_memory(path: Path) -> sqlite3.Connection:

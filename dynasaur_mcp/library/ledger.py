@@ -13,18 +13,18 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import itemgetter
 from pathlib import Path
-from statistics import median
 
 from dynasaur_mcp.errors import LibraryError
 from dynasaur_mcp.library.audit import KEPT_RUNS
 from dynasaur_mcp.library.change import Change, Stat, read_row
-from dynasaur_mcp.library.database import LEDGER_FILE, open_for_writing, open_in_memory
+from dynasaur_mcp.library.database import IS_REUSE, LEDGER_FILE, PACE, check_version, open_for_writing, open_in_memory
 from dynasaur_mcp.library.rescue import Place, alone, find_place, restore, salvage, set_aside
 from dynasaur_mcp.types import RECENT_CALLS, Action, Broken, Ending, Entry, LibraryChanged, Problem, Status, Usage
 
@@ -39,10 +39,12 @@ FROM actions a JOIN versions v ON v.name = a.name JOIN sources s ON s.sha256 = v
 """
 _IS_EXPOSED = f"v.status = '{Status.ACTIVE}' AND v.schemas IS NOT NULL"
 _COUNT_CALL = f"""
-UPDATE actions SET calls = calls + 1, successes = successes + ?1, used_at = ?5,
-    recent = CASE version WHEN ?2 THEN substr(recent || ?3, -{RECENT_CALLS}) ELSE recent END
-WHERE name = ?4
+UPDATE actions SET calls = calls + 1, successes = successes + ?4, reuse = reuse + (?4 AND {IS_REUSE}), used_at = ?5,
+    recent = CASE version WHEN ?2 THEN substr(recent || ?4, -{RECENT_CALLS}) ELSE recent END
+WHERE name = ?1
 """
+_COUNT_PACE = f"INSERT INTO paces VALUES (?2, {PACE}, 1) ON CONFLICT DO UPDATE SET count = count + 1"
+_COUNT_IMPORT = f"UPDATE actions SET imports = imports + 1, reuse = reuse + {IS_REUSE} WHERE name = ?1"
 _FORGET_ARGUMENTS = """
 DELETE FROM arguments WHERE name = ?1 AND principal = ?2
     AND id <= (SELECT id FROM arguments WHERE name = ?1 AND principal = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)
@@ -50,14 +52,6 @@ DELETE FROM arguments WHERE name = ?1 AND principal = ?2
 _FORGET_QUERIES = """
 DELETE FROM queries WHERE name = ?1
     AND id <= (SELECT id FROM queries WHERE name = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)
-"""
-
-_REUSE = """
-SELECT used.name, count(*) FROM (
-    SELECT name, version, session FROM calls WHERE ending = ?
-    UNION ALL SELECT name, version, session FROM imports) AS used
-JOIN versions v ON v.name = used.name AND v.version = used.version
-WHERE used.session > v.defined_at GROUP BY used.name
 """
 
 Execute = Callable[[str, tuple[object, ...]], object]
@@ -115,6 +109,7 @@ class Ledger:
             connection = self._connection or self._open()
             (data_version,) = connection.execute("PRAGMA data_version").fetchone()
             if data_version != self._data_version:
+                check_version(connection)
                 self._data_version = data_version
                 self._forget()
             self._depth += 1
@@ -132,7 +127,7 @@ class Ledger:
         with self.reading() as connection:
             change = Change(connection, self._via)
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("BEGIN IMMEDIATE")
+            _begin(connection)
             try:
                 yield change
                 revision = change.stamp()
@@ -328,7 +323,9 @@ class Ledger:
             at = now.isoformat()
             row = (at, name, version, principal, ending, seconds, session)
             execute("INSERT INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
-            execute(_COUNT_CALL, (succeeded, version, str(int(succeeded)), name, at))
+            execute(_COUNT_CALL, (name, version, session, succeeded, at))
+            if succeeded:
+                execute(_COUNT_PACE, (seconds, name))
             whose = (name, principal)
             if arguments is not None and self._last_arguments.get(whose) != hash(arguments):
                 execute("INSERT OR REPLACE INTO arguments VALUES (NULL, ?, ?, ?)", (*whose, arguments))
@@ -352,6 +349,7 @@ class Ledger:
             for name, version in versions.items():
                 row = (now.isoformat(), name, version, session)
                 execute("INSERT INTO imports VALUES (NULL, ?, ?, ?, ?)", row)
+                execute(_COUNT_IMPORT, (name, version, session))
             self._note_use(execute, now, [*versions, *uses])
 
     def add_run(
@@ -379,7 +377,7 @@ class Ledger:
     def _counting(self) -> Iterator[Execute]:
         """A transaction by hand that changes no action: it need not be on the disk at once."""
         with self.reading() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            _begin(connection)
             try:
                 yield connection.execute
                 connection.execute("COMMIT")
@@ -395,17 +393,14 @@ class Ledger:
                 self._cache[name] = replace(entry, used_at=now)
 
     def find_usages(self) -> dict[str, Usage]:
-        """Of each action there ever was. Goes through all calls."""
+        """Of each action there ever was."""
         with self.reading() as connection:
-            makers = connection.execute("SELECT name, author, min(version) FROM versions GROUP BY name").fetchall()
-            imports = dict(connection.execute("SELECT name, count(*) FROM imports GROUP BY name"))
-            reuse = dict(connection.execute(_REUSE, (Ending.RETURNED,)))
-            query = "SELECT name, seconds FROM calls WHERE ending = ? ORDER BY name, seconds"
-            rows = connection.execute(query, (Ending.RETURNED,))
-            medians = {name: median(seconds for _, seconds in group) for name, group in groupby(rows, itemgetter(0))}
-        return {
-            name: Usage(maker, imports.get(name, 0), reuse.get(name, 0), medians.get(name)) for name, maker, _ in makers
-        }
+            query = """SELECT v.name, v.author, coalesce(a.imports, 0), coalesce(a.reuse, 0), min(v.version)
+                FROM versions v LEFT JOIN actions a ON a.name = v.name GROUP BY v.name"""
+            rows = connection.execute(query).fetchall()
+            paces = connection.execute("SELECT name, seconds, count FROM paces ORDER BY name, seconds").fetchall()
+        medians = {name: _find_median(list(group)) for name, group in groupby(paces, itemgetter(0))}
+        return {name: Usage(maker, imports, reuse, medians.get(name)) for name, maker, imports, reuse, _ in rows}
 
     def find_arguments(self, name: str, principal: str) -> list[str]:
         """Those kept of the principal's calls of it, as JSON, newest first."""
@@ -496,6 +491,23 @@ class Ledger:
             self._damaged = self._place
             self.close()
             raise LibraryError("The library's ledger was damaged and is made anew. Try again.") from error
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    """A transaction that writes; nothing is written to what a newer release has taken over."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        check_version(connection)
+    except BaseException:
+        _roll_back(connection)
+        raise
+
+
+def _find_median(paces: Sequence[tuple[str, float, int]]) -> float:
+    """Of so many times each of these seconds, which ascend."""
+    ends = list(accumulate(count for *_, count in paces))
+    low, high = (bisect_right(ends, place) for place in ((ends[-1] - 1) // 2, ends[-1] // 2))
+    return (paces[low][1] + paces[high][1]) / 2
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

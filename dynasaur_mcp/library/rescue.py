@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from dynasaur_mcp.library.database import ADD_DEEDS_OF_VERSIONS
+from dynasaur_mcp.library.database import ADD_DEEDS_OF_VERSIONS, COUNT_USES
 
 Place = tuple[int, int] | None
 """Device and inode of a file; None: there is none."""
@@ -92,6 +92,8 @@ def salvage(damaged: Path, connection: sqlite3.Connection) -> None:
         "FROM versions v, json_each(v.details, '$.uses') AS used WHERE json_valid(v.details)"
     )
     connection.execute(ADD_DEEDS_OF_VERSIONS)
+    for statement in COUNT_USES.split(";\n"):
+        connection.execute(statement)
     # Current are those whose files say so, which is found out by the next look.
     connection.execute("UPDATE actions SET version = 0")
     connection.execute("UPDATE state SET revision = (SELECT coalesce(max(revision), 0) FROM actions)")

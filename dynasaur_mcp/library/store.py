@@ -247,7 +247,7 @@ class Store(Protocol):
         ...
 
     def usages(self) -> dict[str, Usage]:
-        """By name, also of deleted actions. Takes time for each call ever made."""
+        """By name, also of deleted actions. Takes time for each action, not for each call."""
         ...
 
     def refresh(self) -> LibraryChanged | None:
