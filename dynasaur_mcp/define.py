@@ -18,6 +18,7 @@ from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.library.closure import extract_function
 from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.reading import add_tags, read_action
+from dynasaur_mcp.library.script import read_script
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.library.uses import follow_uses
 from dynasaur_mcp.likeness import Alike, compare_alike, find_alike, refuse_likely, refuse_same
@@ -61,6 +62,7 @@ async def define_action(
     """Keep `source`, or the function `name` as the steps of a session left it, as an action.
 
     Args:
+        tags: Besides those in the source; where it has none, besides those of the version it replaces.
         anyway: Also if another likely does the same, or it does not do all that the version it replaces does.
         is_found: It was an action elsewhere: kept also if nobody should define it anew.
 
@@ -80,6 +82,10 @@ async def define_action(
 
     action = await anyio.to_thread.run_sync(_read, source, name, tags, is_found)
     current = _find_current(store, action, replaces)
+    if current and not read_script(source).tags:
+        # Who writes the next version has not seen how the one before was labelled.
+        tags = [*current.action.tags, *tags]
+        action = await anyio.to_thread.run_sync(_read, source, name, tags, is_found)
     if current and current.action.sha256 == action.sha256 and current.status is not Status.DRAFT:
         return Definition(current, (), current, find_denied(current.name))
     # A new name is for something new; an action that exists may become what its users need.
@@ -114,8 +120,9 @@ async def define_action(
 
 
 def _read(source: str, name: str | None, tags: Sequence[str], is_found: bool) -> Action:
+    source = add_tags(source, tags) if tags else source
     try:
-        return read_action(add_tags(source, tags) if tags else source, name, is_new=True)
+        return read_action(source, name, is_new=True)
     except ActionInvalid:
         if is_found:
             return read_action(source, name)

@@ -374,6 +374,9 @@ class FileStore:
     def look(self) -> None:
         with self._looking:
             opened = self._known.opened()
+            if opened != self._looked:
+                # It may have been made anew while this was running.
+                files.open_folder(self._folder)
             found, known = files.scan_folder(self._folder), self._known.find_files()
             changed = [file for file, stat in found.items() if known.get(file) != stat]
             changed += known.keys() - found.keys()

@@ -16,6 +16,7 @@ from pathlib import Path
 from dynasaur_mcp.errors import ActionInvalid, LibraryError
 from dynasaur_mcp.library.change import Stat
 from dynasaur_mcp.library.ledger import Ledger
+from dynasaur_mcp.library.rescue import find_place
 from dynasaur_mcp.types import Action, Problem
 
 READ_ONLY = (
@@ -98,6 +99,8 @@ def scan_folder(folder: Path) -> dict[str, Stat]:
 def watch_folder(folder: Path, stop: threading.Event) -> Iterator[list[str]]:
     """Names of files that should be actions, as the system says that they have changed; it may not say so of all.
 
+    Ends once another folder has taken the place of this one.
+
     Raises:
         LibraryError: it cannot tell.
     """
@@ -108,6 +111,7 @@ def watch_folder(folder: Path, stop: threading.Event) -> Iterator[list[str]]:
         return _is_action_file(os.path.basename(path)) and not os.path.isdir(path)
 
     try:
+        place = find_place(folder)
         for changes in watch(
             folder,
             watch_filter=is_wanted,
@@ -116,7 +120,10 @@ def watch_folder(folder: Path, stop: threading.Event) -> Iterator[list[str]]:
             debounce=_DEBOUNCE_MS,
             recursive=False,
             force_polling=False,
+            yield_on_timeout=True,
         ):
+            if find_place(folder) != place:
+                return
             yield sorted({os.path.basename(path) for _, path in changes})
     except (OSError, RuntimeError) as error:
         raise LibraryError(f"Changes by hand are seen late: the folder cannot be watched: {error}.") from error

@@ -38,8 +38,8 @@ class Follower:
         self._store = store
         self._documents = Documents(path)
         self._embedder = embedder
-        self._seen = (-1, 0)
-        """The store's revision and the file's life that all was taken in of."""
+        self._seen = ("", -1, 0)
+        """The store's identity and revision and the file's life that all was taken in of."""
         self._vectors: Vectors | None = None
         self._vectors_life = 0
         self._last_id = 0
@@ -91,8 +91,8 @@ class Follower:
 
     def _sync(self) -> bool:
         """Bring the words in step with the store, a batch at a time; whether that is all."""
-        revision = self._store.revision
-        if (revision, self._documents.life) == self._seen:
+        state = (self._store.identity, self._store.revision, self._documents.life)
+        if state == self._seen:
             return True
         with self._documents.changing() as connection:
             ledger, *mark = connection.execute("SELECT ledger, revision, name FROM state").fetchone()
@@ -109,7 +109,7 @@ class Follower:
             (self.size,) = connection.execute("SELECT size FROM state").fetchone()
         if len(changed) == _SYNC_BATCH:
             return False
-        self._seen = (revision, self._documents.life)
+        self._seen = (*state[:2], self._documents.life)
         return True
 
     def _take_in(self, connection: sqlite3.Connection, name: str) -> None:

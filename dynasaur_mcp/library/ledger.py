@@ -104,8 +104,10 @@ class Ledger:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The connection, alone, with the cache in step."""
         with self._lock, self._translated():
-            if self._connection and self._depth == 0 and self.writable and self._place != find_place(self._path):
-                self._leave()
+            if self._depth == 0 and not (self._connection and self._place == find_place(self._path)):
+                self._require_folder()
+                if self._connection:
+                    self._leave()
             connection = self._connection or self._open()
             (data_version,) = connection.execute("PRAGMA data_version").fetchone()
             if data_version != self._data_version:
@@ -155,7 +157,11 @@ class Ledger:
     def take_news(self) -> LibraryChanged | None:
         """What others changed, or what was found in the folder, since this was last asked."""
         with self.reading() as connection:
-            revision = self.revision()
+            revision, identity = connection.execute("SELECT revision, id FROM state").fetchone()
+            if identity != self._identity:
+                # Of one that took the place of another, all is news.
+                self._identity, self._announced = identity, 0
+                self._own.clear()
             rows = connection.execute("SELECT name, revision FROM actions WHERE revision > ?", (self._announced,))
             names = sorted(name for name, changed in rows if changed not in self._own)
             self._announced = revision
@@ -209,8 +215,8 @@ class Ledger:
             return [read_row(row) for row in rows]
 
     def identity(self) -> str:
-        with self.reading():
-            return self._identity
+        with self.reading() as connection:
+            return str(connection.execute("SELECT id FROM state").fetchone()[0])
 
     def opened(self) -> int:
         """How often it was opened: it may be another one than before."""
@@ -446,11 +452,11 @@ class Ledger:
         self._connection, self._place = connection, find_place(self._path)
         self._opened += 1
         self._last_arguments.clear()
-        revision, identity = connection.execute("SELECT revision, id FROM state").fetchone()
-        if identity != self._identity:
-            # Of the first one, all is known; of another one that took its place, all is news.
-            self._announced = 0 if self._identity else revision
-            self._identity = identity
+        if self._identity:
+            # It may be an earlier copy of the one that was here, whose revisions mean something else.
+            connection.execute("UPDATE state SET id = hex(randomblob(8)) WHERE id = ?", (self._identity,))
+        else:
+            self._announced, self._identity = connection.execute("SELECT revision, id FROM state").fetchone()
         return connection
 
     def _open_file(self) -> sqlite3.Connection:
@@ -469,6 +475,11 @@ class Ledger:
             connection = open_for_writing(self._path)
             salvage(aside, connection)
             return connection
+
+    def _require_folder(self) -> None:
+        """What is open stays so while its folder is away: it may be the only copy of the history."""
+        if not self._path.parent.is_dir():
+            raise LibraryError("The library folder is not there now. It is used again once it is back.")
 
     def _leave(self) -> None:
         """The file that is open has its name no more. Write it again if there is none; the one of that name is next."""

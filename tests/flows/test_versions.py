@@ -38,6 +38,24 @@ async def test_a_version_that_does_the_same_is_kept_and_says_what_was_tried(
             assert part in text
 
 
+@ONE_IS_ENOUGH
+async def test_a_version_keeps_the_tags_of_the_one_before_unless_it_has_its_own(
+    open_client: OpenClient, sandbox: str
+) -> None:
+    own = '# /// script\n# [tool.dynasaur]\n# tags = ["own"]\n# ///\n'
+    async with open_client(sandbox) as model:
+        await model.text("define_action", source=write("return x * 2"), tags=["number", "old"])
+        for source, given, tags in (
+            (write("return x + x"), [], "tags: number, old"),
+            (write("return 2 * x"), ["new"], "tags: number, old, new"),
+            (write("return x + x", above=own), [], "tags: own"),
+        ):
+            await model.text("define_action", source=source, replaces="scale", tags=given)
+            assert tags in (await model.text("manage_action", name="scale", op="show")).splitlines()
+        again = await model.text("define_action", source=write("return x + x"), replaces="scale")
+        assert "Unchanged 'scale': v4" in again
+
+
 async def test_a_recorded_call_that_gives_something_else_refuses_the_version_unless_it_is_meant(
     open_client: OpenClient, sandbox: str
 ) -> None:
