@@ -34,7 +34,7 @@ from dynasaur_mcp.library.ranking import (
     weigh_evidence,
 )
 from dynasaur_mcp.library.store import Store
-from dynasaur_mcp.library.words import clean_text, read_parts, read_query
+from dynasaur_mcp.library.words import STOP_WORDS, clean_text, read_parts, read_query
 from dynasaur_mcp.types import Found, Match
 
 WORDS_ONLY = "words"
@@ -135,11 +135,13 @@ class Index(Follower):
         shown = ranked[: max(limit, LOOKED_AT)]
         with self._documents.using() as connection:
             why = {id_: explain_words(connection, tokens, id_) for id_ in shown}
-        nats = measure_words({token: counts[token] for token in tokens}, self.size)
+        nats = measure_words({token: counts[token] for token in tokens if token not in STOP_WORDS}, self.size)
         cosines = {id_: _find_cosine(scores, id_) for id_ in shown}
-        shared = {id_: math.fsum(nats[token] for token in why[id_]) for id_ in shown}
+        shared = {id_: math.fsum(nats.get(token, 0.0) for token in why[id_]) for id_ in shown}
         whole = math.fsum(nats.values())
-        evidence = max((weigh_evidence(shared[id_], whole, cosines[id_]) for id_ in shown[:LOOKED_AT]), default=0.0)
+        named = {id_ for id_ in shown if set(read_query(names[id_])) <= set(tokens)}
+        weighed = (weigh_evidence(shared[id_], whole, cosines[id_], id_ in named) for id_ in shown[:LOOKED_AT])
+        evidence = max(weighed, default=0.0)
         relations = {id_: shared[id_] + COSINE_NATS * (cosines[id_] or 0.0) for id_ in shown}
         least = MIN_SHARE * max(relations.values(), default=0.0)
         matches: list[Match] = []

@@ -78,11 +78,17 @@ def measure_words(counts: Mapping[str, int], size: int) -> dict[str, float]:
     return {word: math.log((size + 1) / (count + 0.5)) for word, count in counts.items()}
 
 
-def weigh_evidence(shared_nats: float, query_nats: float, cosine: float | None) -> float:
-    """In nats, that a document fits a query; what has every word of it fits, however common these are.
+def weigh_evidence(shared_nats: float, query_nats: float, cosine: float | None, is_named: bool) -> float:
+    """In nats, that a document fits a query.
+
+    What has every word of it fits, however common these are, if it means the like or has its name there: some text or
+    other has each word of small talk.
 
     Args:
         cosine: None where there is no model.
     """
-    evidence = shared_nats + COSINE_NATS * (USUAL_COSINE if cosine is None else cosine)
-    return max(evidence, FITTING_NATS) if shared_nats >= query_nats > 0 else evidence
+    if cosine is None:
+        cosine = USUAL_COSINE
+    evidence = shared_nats + COSINE_NATS * cosine
+    has_all = shared_nats >= query_nats > 0 and (is_named or cosine >= USUAL_COSINE)
+    return max(evidence, FITTING_NATS) if has_all else evidence

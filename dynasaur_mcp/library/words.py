@@ -14,7 +14,7 @@ _BETWEEN_PARTS = re.compile(
     r"""(?<=[.!?;。！？；])\s+|(?<=[。！？；])|\n+|[,;]?\s+(?:and\s+)?(?:then|also|finally|afterwards|additionally|after\s+that)\b,?""",
     re.IGNORECASE,
 )
-_STOP_WORDS = frozenset(
+STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
         """a about all an and any are as at be been but by can could did do does for from give had has have how i if in
@@ -22,6 +22,7 @@ _STOP_WORDS = frozenset(
         they this those to up us use want was we were what when where which who will with would you your""",
     )
 )
+"""What they are shared with, they say nothing about."""
 _UNSPACED = re.compile(
     "[\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
@@ -32,7 +33,7 @@ def read_query(query: str) -> list[str]:
     """Its words in lower case, those that say nothing left out unless there are no others."""
     text = _UNSPACED.sub(lambda run: f" {' '.join(_pair(run[0]) or run[0])} ", split_name(query).casefold())
     words = list(dict.fromkeys(re.findall(r"[^\W_]+", text)))
-    return ([word for word in words if word not in _STOP_WORDS] or words)[:_MAX_QUERY_WORDS]
+    return ([word for word in words if word not in STOP_WORDS] or words)[:_MAX_QUERY_WORDS]
 
 
 def spread_text(text: str) -> str:

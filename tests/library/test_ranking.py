@@ -64,6 +64,26 @@ def test_what_nothing_does_fits_nothing(index: Index) -> None:
     assert index.find("read a table from an excel file", 5).fits
 
 
+def test_small_talk_fits_nothing_though_a_text_has_its_words(filled: FileStore, embedder: Embedder) -> None:
+    balance = "Write the yearly balance of a company as a table of its assets and debts, its income and expenses."
+    put(filled, write_source("write_balance", f"{balance} It begins with hello and ends with thanks."))
+    put(filled, write_source("zorblax", "Sort numbers."))
+    with contextlib.closing(Index(filled, None, embedder)) as index:
+        assert index.settle(120)
+        for query in ("Hello", "who are you?", "how are you", "thanks!"):
+            found = index.find(query, 5)
+            assert (query, found.fits) == (query, False)
+        for query in ("yearly balance", "zorblax"):
+            assert (query, index.find(query, 5).fits) == (query, True)
+
+
+def test_words_that_say_nothing_are_no_evidence(filled: FileStore) -> None:
+    put(filled, write_source("open_account", "Open an account. Who are you?"))
+    with contextlib.closing(Index(filled, None, None)) as index:
+        found = index.find("Who are you?", 5)
+        assert (names(found), found.fits) == (["open_account"], False)
+
+
 def test_the_nearest_are_given_where_nothing_surely_fits(filled: FileStore, embedder: Embedder) -> None:
     with contextlib.closing(Index(filled, None, embedder)) as index:
         assert index.settle(120)
