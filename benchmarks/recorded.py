@@ -1,11 +1,13 @@
-"""Cases of tool use as `reuse.py` reads them, and how a source that is refused is made fit."""
+"""Cases of tool use as `reuse.py` reads them."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +15,8 @@ from typing import Any
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-MAX_NAME = 40
-_RUNS = re.compile(r"`([\w.]+)\(…\)` runs when the file is imported")
-_PROPOSED = re.compile(r"Rename the function, for instance to '(\w+)'")
-_HEADER = re.compile(r"# /// script\n(?:#.*\n)*?# ///\n")
+_FENCE = re.compile(r"\A\s*```\w*\n(.*?)\n?```\s*\Z", re.DOTALL)
 _MISSING = object()
-_KINDS = {bool: "bool", int: "int | float", float: "int | float", str: "str", list: "list", tuple: "list", dict: "dict"}
-"""A recorded value's type, as wide as a caller would want it."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +62,87 @@ def read_cases(path: Path, limit: int | None) -> list[Case]:
 def _read_case(row: Mapping[str, Any]) -> Case:
     if isinstance(tool := row.get("tool"), Mapping):
         row = {**tool, **{key: value for key, value in row.items() if key != "tool"}}
-    source = _pick(row, "source", "code", "tool", "tool_source")
-    function = find_function(source, row.get("name"))
-    name = str(row.get("name") or getattr(function, "name", ""))
-    scenarios = [_read_scenario(each, name, function) for each in _pick(row, "scenarios", "cases")]
-    returns = ast.unparse(function.returns) if function and function.returns else ""
-    gives_set = bool(re.match(r"(typing\.)?(frozen)?set\b", returns, re.IGNORECASE))
-    return Case(source, name, scenarios, gives_set=gives_set)
+    source = _unfence(_pick(row, "source", "code", "tool", "tool_source"))
+    rows = _pick(row, "scenarios", "cases")
+    calls = [each[key] for each in rows for key in ("call", "arguments", "recorded_call") if key in each]
+    source = wrap_class(source, [_unfence(call) for call in calls if isinstance(call, str)])
+    function = find_function(source, row.get("name") or _find_called(source, calls))
+    name = function.name if function else str(row.get("name") or "")
+    scenarios = [_read_scenario(each, name, function) for each in rows]
+    return Case(source, name, scenarios, gives_set=bool(function and _gives_set(function)))
+
+
+def _unfence(text: str) -> str:
+    """Without the marks of a block in Markdown, and what indents all of it."""
+    found = _FENCE.match(text)
+    return textwrap.dedent(found[1] if found else text)
+
+
+def _find_called(source: str, calls: Sequence[Any]) -> str | None:
+    """The function of the source that the first call names: of several, the one whose result is worked on."""
+    try:
+        own = {node.name for node in ast.parse(source).body if isinstance(node, Function)}
+        tree = ast.parse(_unfence(calls[0])) if calls and isinstance(calls[0], str) else ast.Module([], [])
+    except (SyntaxError, ValueError):
+        return None
+    if calls and isinstance(calls[0], Mapping) and calls[0].get("name") in own:
+        return str(calls[0]["name"])
+    names = [node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    found = [name for name in names if name in own]
+    return found[-1] if found else None
+
+
+def _gives_set(function: Function) -> bool:
+    """By its type, or as it returns a list made of a set."""
+    kind = ast.unparse(function.returns) if function.returns else ""
+    returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value]
+    made = [ast.unparse(node).replace(" ", "") for node in returned]
+    is_list_of_set = bool(made) and all(re.match(r"(list|tuple)\((set\(|\{)", each) for each in made)
+    return is_list_of_set or bool(re.match(r"(typing\.)?(frozen)?set\b", kind, re.IGNORECASE))
+
+
+def wrap_class(source: str, calls: Sequence[str]) -> str:
+    """The source of a class alone with a function besides: the method that is called, of an object made for it."""
+    try:
+        body = ast.parse(source).body
+        method = next(iter(_find_methods(calls)), "")
+    except (SyntaxError, ValueError):
+        return source
+    classes = [node for node in body if isinstance(node, ast.ClassDef)]
+    if not classes or any(isinstance(node, Function) and not node.name.startswith("_") for node in body):
+        return source
+    for each in reversed(classes):
+        methods = {node.name: node for node in each.body if isinstance(node, Function) and not node.decorator_list}
+        public = [name for name in methods if not name.startswith("_")]
+        if name := method if method in methods else public[0] if len(public) == 1 else "":
+            return f"{source.rstrip()}\n\n\n{_write_function(each.name, methods[name], methods.get('__init__'))}\n"
+    return source
+
+
+def _find_methods(calls: Sequence[str]) -> Iterator[str]:
+    for call in calls:
+        for node in ast.walk(ast.parse(call)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                yield node.func.attr
+
+
+def _write_function(kind: str, method: Function, maker: Function | None) -> str:
+    """A function that takes what the maker and the method take, by name."""
+    own, made = ([*each.args.args[1:], *each.args.kwonlyargs] if each else [] for each in (method, maker))
+    defaults = {arg.arg: default for each in (method, maker) if each for arg, default in pair_defaults(each.args)}
+    both = {arg.arg: arg for arg in [*made, *own]}
+    ordered = sorted(both.values(), key=lambda arg: defaults[arg.arg] is not None)
+    takes = ", ".join(
+        ast.unparse(arg) + (f"={ast.unparse(default)}" if (default := defaults[arg.arg]) else "") for arg in ordered
+    )
+    given = [", ".join(f"{arg.arg}={arg.arg}" for arg in each) for each in (made, own)]
+    text = ast.get_docstring(method)
+    lines = [
+        f"def {method.name}({takes}):",
+        f"    {text!r}" if text else "",
+        f"    return {kind}({given[0]}).{method.name}({given[1]})",
+    ]
+    return "\n".join(line for line in lines if line)
 
 
 def _pick(row: Mapping[str, Any], *names: str) -> Any:
@@ -85,6 +156,9 @@ def _read_scenario(row: Mapping[str, Any], name: str, function: Function | None)
     question = str(_pick(row, "question", "query", "task"))
     answer = _pick(row, "answer", "expected", "result", "known_answer")
     call = _pick(row, "call", "arguments", "recorded_call")
+    call = _unfence(call) if isinstance(call, str) else call
+    if isinstance(call, str) and isinstance(read := read_literals(call), dict | list):
+        call = read
     if not isinstance(call, str):
         return Scenario(question, _read_arguments(call, function), "", answer)
     try:
@@ -124,7 +198,7 @@ def _read_arguments(call: Any, function: Function | None) -> dict[str, Any]:
     if isinstance(call, list):
         by_place = call
     elif "arguments" in call or (call.keys() <= {"name", "args", "kwargs"} and call.keys() & {"args", "kwargs"}):
-        given = call.get("arguments", call.get("args", []))
+        given = read_literals(call.get("arguments", call.get("args", [])))
         by_place, by_name = (given, dict(call.get("kwargs", {}))) if isinstance(given, list) else ([], dict(given))
     else:
         by_name = dict(call)
@@ -144,6 +218,18 @@ def _read_arguments(call: Any, function: Function | None) -> dict[str, Any]:
     return given
 
 
+def read_literals(value: Any) -> Any:
+    """A text that JSON or Python reads as something else is that, also in what holds others."""
+    if isinstance(value, str):
+        for read in (json.loads, ast.literal_eval):
+            with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+                return read(value.strip())
+        return value
+    if isinstance(value, Mapping):
+        return {key: read_literals(each) for key, each in value.items()}
+    return [read_literals(each) for each in value] if isinstance(value, list) else value
+
+
 def _with_last_value(text: str) -> str:
     """Code whose last statement gives a name a value also shows it."""
     last = ast.parse(text).body[-1:]
@@ -151,6 +237,22 @@ def _with_last_value(text: str) -> str:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             return f"{text}\n{node.targets[0].id}"
     return text
+
+
+def write_code(case: Case, action: str, code: str) -> str:
+    """Code that uses what was recorded under its own names: the action, what else its source defines, and imports."""
+    used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+    body = ast.parse(case.source).body
+    own = {node.name for node in body if isinstance(node, Function | ast.ClassDef)} - {case.recorded_name}
+    lines = [
+        ast.unparse(node)
+        for node in body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        and any((each.asname or each.name.partition(".")[0]) in used for each in node.names)
+    ]
+    lines.append(f"from actions import {action} as {case.recorded_name}")
+    lines += [f"from actions.{action} import {', '.join(sorted(own & used))}"] if own & used else []
+    return "\n".join([*lines, code])
 
 
 def find_function(source: str, name: str | None) -> Function | None:
@@ -164,95 +266,7 @@ def find_function(source: str, name: str | None) -> Function | None:
     return next((node for node in functions if node.name == name), public[-1] if public else None)
 
 
-def complete(case: Case, refusal: str) -> tuple[str, str]:
-    """The source with what it lacks, as far as the refusal says so, and the name of its function.
-
-    Types are those of the first scenario's call and of defaults, also where one has no JSON form; the docstring is the
-    first scenario's question, a name is the one that the refusal proposes, or cut, or made longer by the docstring,
-    packages are declared as the refusal names them, `*values` is made a list and `**options` a dict, and what is done
-    outside of any function is left out.
-    """
-    function = find_function(case.source, case.recorded_name)
-    if function is None:
-        return case.source, case.recorded_name
-    tree, name = ast.parse(case.source), function.name
-    if "runs when the file is imported" in refusal:
-        _leave_out_runs(tree, set(_RUNS.findall(refusal)))
-    function = next(node for node in tree.body if isinstance(node, Function) and node.name == name)
-    question = " ".join(case.scenarios[0].question.split()) if case.scenarios else ""
-    given = case.scenarios[0].arguments if case.scenarios else {}
-    _take_as_values(function.args)
-    for argument, default in _pair_defaults(function.args):
-        value = default.value if isinstance(default, ast.Constant) else None
-        kind = _KINDS.get(type(given.get(argument.arg, value)), "object")
-        unfit = re.search(rf"parameter '{argument.arg}' has no JSON form", refusal)
-        argument.annotation = argument.annotation if argument.annotation and not unfit else ast.Name(kind)
-    if function.returns is None or "the return value has no JSON form" in refusal:
-        function.returns = ast.Name("object")
-    if ast.get_docstring(function) is None and question:
-        function.body.insert(0, ast.Expr(ast.Constant(question)))
-    if f"the name {name!r}" in refusal or "choose another name" in refusal:
-        proposed = _PROPOSED.search(refusal)
-        name = _rename(
-            tree, name, proposed[1] if proposed else _make_name(name, f"{ast.get_docstring(function)} {question}")
-        )
-    header = _HEADER.match(case.source)
-    packages = dict.fromkeys(re.findall(r'dependencies = \["([^"]+)"\]', refusal))
-    declared = ", ".join(f'"{package}"' for package in packages)
-    script = header[0] if header else f"# /// script\n# dependencies = [{declared}]\n# ///\n" if packages else ""
-    return f"{script}{ast.unparse(tree)}\n", name
-
-
-def _pair_defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
+def pair_defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
     places = [*arguments.posonlyargs, *arguments.args]
     yield from zip(places, [*[None] * (len(places) - len(arguments.defaults)), *arguments.defaults], strict=True)
     yield from zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-
-
-def _take_as_values(arguments: ast.arguments) -> None:
-    """`*values` as a list and `**options` as a dict, which a caller can be told of."""
-    if arguments.vararg:
-        arguments.vararg.annotation = ast.Name("list")
-        arguments.args.append(arguments.vararg)
-        arguments.defaults += [ast.List([])] if arguments.defaults else []
-    if arguments.kwarg:
-        arguments.kwarg.annotation = ast.Name("dict")
-        arguments.kwonlyargs.append(arguments.kwarg)
-        arguments.kw_defaults.append(ast.Dict([], []))
-    arguments.vararg = arguments.kwarg = None
-
-
-def _leave_out_runs(tree: ast.Module, calls: set[str]) -> None:
-    """Calls outside of any function, what is made by one of `calls`, and what in turn is made of that."""
-    kept, gone = [], set[str]()
-    for node in tree.body:
-        names = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
-        used = {each.id for each in names if isinstance(each.ctx, ast.Load)}
-        runs = any(isinstance(each, ast.Call) and ast.unparse(each.func) in calls for each in ast.walk(node))
-        is_call = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-        if isinstance(node, Function | ast.ClassDef) or not (is_call or runs or used & gone):
-            kept.append(node)
-        else:
-            gone |= {each.id for each in names if isinstance(each.ctx, ast.Store)}
-    tree.body = kept
-
-
-def _make_name(name: str, text: str) -> str:
-    """As many words as fit: its own, and where these are few, the text's."""
-    words = [word.lower() for word in re.findall(r"[A-Za-z][a-z0-9]*", name)]
-    if len(name) <= MAX_NAME:
-        words += re.findall(r"[a-z]+", text.lower())
-    found = ""
-    for word in dict.fromkeys(words):
-        if len(found) + len(word) < MAX_NAME:
-            found = f"{found}_{word}".strip("_")
-    return found
-
-
-def _rename(tree: ast.Module, name: str, new: str) -> str:
-    for node in ast.walk(tree):
-        if isinstance(node, Function) and node.name == name:
-            node.name = new
-        elif isinstance(node, ast.Name) and node.id == name:
-            node.id = new
-    return new

@@ -7,14 +7,16 @@ FILE has JSON lines, one tool each, with the scenarios in which it was of use:
     {"source": "def add(a: int, b: int) -> int: …", "name": "add",
      "scenarios": [{"question": "What do 2 and 3 make?", "call": {"a": 2, "b": 3}, "answer": 5}, …]}
 
-- `source` (or `code`, `tool`, `tool_source`): a whole file with one public function. `name` may be missing. `tool` may
-  be an object that has both.
+- `source` (or `code`, `tool`, `tool_source`): a whole file, also in a Markdown block, with a public function: of
+  several, that of the `name`, or that the first call names. `name` may be missing. `tool` may be an object that has
+  both. A class alone gets a function besides, for the method that is called of it.
 - `scenarios` (or `cases`): each a question (`question`, `query`, `task`), the recorded call (`call`, `arguments`,
   `recorded_call`) and the known answer (`answer`, `expected`, `result`, `known_answer`).
 - A call is an object of arguments by name; or `{"name": …, "arguments": {…} or […]}`, `args` and `kwargs` for short; or
   Python as text, `add(2, b=3)`. Arguments by place get the names that the source's function gives them. Text that is
-  more than one call with plain values is run as it is, with the action under the tool's name: its answer is its last
-  value, or what it prints. So is a call whose value JSON cannot hold.
+  more than one call with plain values is run as it is, with the action under the tool's name, what else its source
+  defines and what it imports: its answer is its last value, or what it prints. So is a call whose value JSON cannot
+  hold. Arguments that are texts of JSON or Python are given as they are, and if that is no good, as what they say.
 
 All tools are defined through MCP, each in its first scenario, as an agent would: its question is searched for, the tool
 defined, its call made. Then come the second scenarios of all tools, then the third ones: each searches with its
@@ -28,10 +30,15 @@ dict, and what is done outside of any function is left out. Nothing of later sce
 completed. One that is refused all the same is named with the reason; its later scenarios count as not found. One that
 likely does what another does is kept all the same, and counted.
 
-An answer is right if it is equal as JSON: numbers to six digits, or as many decimals as were recorded; a set in any
-order; a text that is JSON or Python's way to show a value, also such as `np.float64(2.5)`, `array([1, 2])`,
-`Decimal('2.5')` and `datetime.date(2024, 3, 11)`, as what it says. Not rewritten is the source of a tool that was found
-first and answered right, for each time, at four characters a token.
+An answer is right if it is equal as JSON: numbers to six digits, or as many decimals as were recorded; a set, or a list
+made of one, in any order; a text that is JSON or Python's way to show a value, also such as `np.float64(2.5)`,
+`array([1, 2])`, `Decimal('2.5')` and `datetime.date(2024, 3, 11)`, as what it says. A known answer that is a text may
+be written as people do: `1,234`, `$12.50`, `50%` (50 or 0.5), `17 units`, `3/4`, TeX, yes and no, `x = 2 or x = 3`. Of
+an answer that is a sentence, its only number counts, or the one behind its last `=`, `:` or `is`; not with another
+unit.
+
+Not rewritten is the source of a tool that was found first and answered right, for each time, at four characters a
+token.
 """
 
 from __future__ import annotations
@@ -42,15 +49,16 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
-from answers import is_same, is_same_set
+from answers import is_right, is_same_set
+from fitting import complete
 from mcp import Client, StdioServerParameters
-from recorded import Case, Scenario, complete, read_cases
+from recorded import Case, Scenario, read_cases, read_literals, write_code
 
 OWN = Path(__file__).with_name("reuse.jsonl")
 MODEL_SECONDS = 120.0
@@ -104,12 +112,19 @@ async def define(client: Client, case: Case) -> None:
 
 async def call(client: Client, case: Case, name: str, scenario: Scenario) -> str:
     """What is wrong with the answer of that action, if anything; what did not run begins with "failed"."""
+    wrong = await call_with(client, case, name, scenario, scenario.arguments)
+    said = read_literals(scenario.arguments)
+    if wrong and said != scenario.arguments:
+        wrong = await call_with(client, case, name, scenario, said)
+    return wrong
+
+
+async def call_with(client: Client, case: Case, name: str, scenario: Scenario, given: Mapping[str, Any]) -> str:
+    arguments = dict(given)
     if not scenario.code:
-        arguments = dict(scenario.arguments)
         result = await client.call_tool("execute_action", {"name": name, "arguments": arguments})
-        code = f"{case.recorded_name}(**{arguments!r})"
     if scenario.code or (result.is_error and "JSON cannot hold" in read_text(result)):
-        code = f"from actions import {name} as {case.recorded_name}\n{scenario.code or code}"
+        code = write_code(case, name, scenario.code or f"{case.recorded_name}(**{arguments!r})")
         result = await client.call_tool("run_python", {"code": code})
     text = read_text(result)
     if result.is_error:
@@ -117,8 +132,10 @@ async def call(client: Client, case: Case, name: str, scenario: Scenario) -> str
     structured = result.structured_content or {}
     value, _, printed = text.partition("\n\n(session")[0].partition("Printed:\n")
     answers = [structured, structured.get("result"), value.removeprefix("Value:\n"), printed]
-    compare = is_same_set if case.gives_set else is_same
-    if any(compare(answer, scenario.answer) for answer in [*answers, *printed.strip().splitlines()[-1:]]):
+    answers += printed.strip().splitlines()[-1:]
+    if any(is_right(answer, scenario.answer) for answer in answers):
+        return ""
+    if case.gives_set and any(is_same_set(answer, scenario.answer) for answer in answers):
         return ""
     return f"answered {text[:100]!r}, not {scenario.answer!r}"
 
