@@ -45,6 +45,22 @@ async def test_packages_come_into_a_running_session_and_its_variables_stay(open_
 
 
 @pytest.mark.parametrize(
+    "code",
+    [
+        "import sys\nsys.path.clear()",
+        "import sys\nclass Finder:\n    def find_spec(self, *_): return None\n    def invalidate_caches(self): 1 / 0\n"
+        "sys.meta_path.append(Finder())",
+    ],
+)
+async def test_packages_come_also_after_a_step_that_changed_how_modules_are_found(
+    open_sandbox: OpenPool, name: str, code: str
+) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, code)
+        assert await run(session, f"import {name}; {name}.version", name) == ("'2.0'", ())
+
+
+@pytest.mark.parametrize(
     ("code", "hint"),
     [
         ("import cv2", "opencv-python-headless"),

@@ -107,7 +107,9 @@ def add_packages(folders: Sequence[str]) -> list[str]:
         place = min((n for n, path in enumerate(sys.path) if path in _folders), default=len(sys.path))
         sys.path.insert(place, folder)
         _folders.insert(0, folder)
-        importlib.invalidate_caches()
+        # Not `importlib.invalidate_caches`: it asks every finder that user code may have put there, and since Python
+        # 3.12 it imports a reader of metadata, of whose parts user code may have left none to be found.
+        sys.path_importer_cache.pop(folder, None)
         others += _find_other_versions(folder)
     return others[:MAX_OTHERS]
 
