@@ -97,6 +97,23 @@ async def test_no_process_outlives_its_step_or_call(open_sandbox: OpenPool) -> N
         assert await shown(session, ALIVE) == str(int(before) + 2)
 
 
+async def test_session_that_a_step_has_replaced_is_no_process_any_more(open_sandbox: OpenPool) -> None:
+    dead = """
+import os, subprocess, sys
+def state(pid):
+    try:
+        return open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[0]
+    except OSError:
+        return ''
+dead = [pid for pid in filter(str.isdigit, os.listdir('/proc')) if state(pid) == 'Z']
+dead, subprocess.call([sys.executable, '-c', 'exit(3)'])
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "n = 1")
+        await run(session, "n = 2")
+        assert await shown(session, dead) == "([], 3)"
+
+
 async def test_cancelling_a_step_stops_it_and_the_session_goes_on(open_sandbox: OpenPool) -> None:
     async with open_sandbox() as pool, pool.session("me") as session:
         await run(session, "x = 1")

@@ -26,7 +26,7 @@ from typing import Any
 
 from dynasaur_mcp.sandbox.wire import decode_json, encode_frame
 from dynasaur_mcp.sandbox.worker.fork import fork
-from dynasaur_mcp.sandbox.worker.harden import heed_interrupt, set_expendable, set_readable
+from dynasaur_mcp.sandbox.worker.harden import heed_children, heed_interrupt, set_expendable, set_readable
 from dynasaur_mcp.sandbox.worker.pages import pages
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 
@@ -74,6 +74,7 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job], rehearsals:
         rehearsals: What forks made ahead do while they wait, by the job that their parent was kept after.
     """
     rehearsal: Rehearsal | None = None
+    is_template = True
     while True:
         byte, descriptors, _, _ = socket.recv_fds(control, 1, _DESCRIPTORS)
         if byte in (SHOW, HIDE):
@@ -99,6 +100,9 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job], rehearsals:
                 os.close(descriptor)
             continue
         control.close()
+        if is_template:
+            is_template = False
+            heed_children()
         own, *output = descriptors
         channel = Channel(own)
         _take_output(output)

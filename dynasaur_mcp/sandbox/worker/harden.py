@@ -72,6 +72,11 @@ def heed_interrupt(heeds: bool) -> None:
     _signal.signal(_signal.SIGINT, _signal.default_int_handler if heeds else _signal.SIG_IGN)
 
 
+def heed_children() -> None:
+    """Have SIGCHLD do what programs expect, after a parent that ignores it."""
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def expendable_forks() -> Iterator[None]:
     """Of what is forked meanwhile the kernel is to end any before this process when memory is out."""

@@ -37,6 +37,8 @@ def become_template(control: socket.socket, limits: Mapping[str, Any], *, for_ca
             # By line, so that what an overrunning job printed is there; and no character is an error.
             cast(io.TextIOWrapper, stream).reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # The kernel reaps what it forks, at once: a template may never fork again, to do so before.
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         jobs, rehearsals = _learn_calls() if for_calls else _learn_steps()
         limit_memory(limits["memory_bytes"])
         for rehearsal in set(rehearsals.values()):
