@@ -44,7 +44,7 @@ class Done(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     ending: Literal[
-        "returned", "raised", "timeout", "memory", "output", "lost", "cancelled", "misfit", "unknown", "gone"
+        "returned", "raised", "timeout", "memory", "output", "lost", "cancelled", "misfit", "unknown", "gone", "ruined"
     ]
     value: Any = None
     shown: str = Field(default="", max_length=1 << 19)
@@ -60,6 +60,8 @@ class Done(BaseModel):
     in_place: bool = False
     killed: bool = False
     session_lost: bool = False
+    taken_back: bool = False
+    """The step before was undone after its answer, as no other could be run in what it had left."""
     other_versions: list[Annotated[str, Field(max_length=200)]] = Field(default_factory=list, max_length=50)
     """Packages asked for that a step's interpreter has imported in another version."""
     phase: str = ""

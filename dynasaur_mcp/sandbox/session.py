@@ -19,6 +19,11 @@ from dynasaur_mcp.types import Check, Ending, Image, Limits, Outcome, Problem, S
 _ENDINGS = frozenset(Ending)
 _MAIN_BRANCH = 0
 _HOW_TO_KEEP = "A step that catches KeyboardInterrupt and ends within {:g} s of its time being up is kept."
+_TAKEN_BACK = (
+    "The step before this one was taken back: in what it had left of its process (by a hook on forks, a limit, what "
+    "it replaced) no other step could be run. This one found the variables as they were before it."
+)
+_RUINED = "left its own process unable to go on, by what it replaced, closed or limited there, and was taken back"
 _LOST_WITH_WORKER = "was lost with its worker (which was removed, restarted, or ended for want of memory)"
 
 InstallPackages = Callable[[tuple[str, ...], bool], Awaitable[str]]
@@ -84,6 +89,8 @@ class Session:
         request = {"op": "step", "code": code, "sources": dict(sources), "folders": await self._folders(requirements)}
         answer = await self._request_with(requirements, request, timeout_seconds, on_output)
         outcome = self._outcome(answer, timeout_seconds, "step")
+        if answer.done.taken_back:
+            self.steps = self.steps[:-1]
         if outcome.ending in (Ending.RETURNED, Ending.RAISED) and not self.is_lost:
             self.steps += (code,)
         elif answer.done.session_lost or self.is_lost:
@@ -223,8 +230,10 @@ class Session:
         ending = Ending(done.ending) if done.ending in _ENDINGS else Ending.LOST
         error, notes = done.error, list(self.news)
         self.news = ()
+        if done.taken_back:
+            notes.append(_TAKEN_BACK)
         if ending not in (Ending.RETURNED, Ending.RAISED, Ending.OUTPUT):
-            how = _LOST_WITH_WORKER if self.is_lost else self._ended_how(ending, timeout_seconds)
+            how = _LOST_WITH_WORKER if self.is_lost else self._ended_how(done.ending, timeout_seconds)
             error = f"The {what} {how}.\n{error}".rstrip()
             if self.is_lost:
                 notes.append("The session's worker is gone, with its variables and files. The next call starts anew.")
@@ -263,6 +272,7 @@ class Session:
             "timeout": f"did not end within {seconds:g} s and was stopped",
             "memory": f"needed more than {self._limits.memory_bytes >> 20} MiB of memory and was stopped",
             "cancelled": "was cancelled",
+            "ruined": _RUINED,
             "lost": "ended its own process (os._exit, a crash or a kill)",
         }.get(ending, f"failed ({ending})")
 

@@ -57,12 +57,14 @@ async def test_each_call_is_a_fork_of_the_freshly_imported_action(open_sandbox: 
         assert [(await call(session, "count", source)).value for _ in range(3)] == [1, 1, 1]
 
 
-async def test_interpreter_that_names_an_impossible_child_costs_its_session_only(open_sandbox: OpenPool) -> None:
+async def test_interpreter_that_names_an_impossible_child_costs_its_own_step_only(open_sandbox: OpenPool) -> None:
     async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "n = 1")
         forker = "sys.modules['dynasaur_mcp.sandbox.worker.forker']"
         await run(session, f"import sys\nopen('kept', 'w').close()\n{forker}.fork = lambda: 2**32 - 1")
-        assert (await run(session, "1")).ending is Ending.LOST
-        assert await shown(session, "import os; os.listdir()") == "['kept']"
+        outcome = await run(session, "import os; n, os.listdir()")
+        assert outcome.shown == "(1, ['kept'])"
+        assert "The step before this one was taken back" in outcome.notes[0]
 
 
 @pytest.mark.parametrize("end", ["", "raise ValueError('in the child')"], ids=["runs on", "raises"])

@@ -17,6 +17,7 @@ _NEED_NOTHING = {"random", "threading", "logging", "concurrent.futures.thread", 
 """Modules of Python whose hooks renew locks, or what `random` has."""
 
 _plain_fork = ctypes.PyDLL(None).fork  # PyDLL: the lock of the interpreter stays held, in both processes
+_fork_with_hooks = os.fork
 _register = os.register_at_fork
 _someone_wants_to_know = False
 
@@ -34,9 +35,9 @@ def fork() -> int:
         OSError
     """
     if _someone_wants_to_know:
-        return os.fork()
+        return _fork_with_hooks()
     pid: int = _plain_fork()
-    return pid if pid >= 0 else os.fork()  # which says why it cannot
+    return pid if pid >= 0 else _fork_with_hooks()  # which says why it cannot
 
 
 def _register_at_fork(**hooks: Callable[[], Any]) -> None:

@@ -12,21 +12,28 @@ Forking is only sound with one OS thread. A process with more runs the job itsel
 
 These processes cannot be read by others of their uid, so that no action sees another's memory or a session's. A job can
 be, and a session is told to SHOW itself while its step runs, for the supervisor's count of memory; it answers to HIDE.
+
+A step may ruin its own process: replace what this module calls, close what it speaks through, lower its limits. The
+names that are imported here are this module's own, which replacing them in `os` does not reach. What is ruined all the
+same either shows at the step's own end, which is then `ruined`; or in the first fork of what the step has become, which
+the supervisor has PROVE that a step can still be run, before it ends the session as it was.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from os import O_RDWR, WNOHANG, _exit, close, devnull, dup2, getpid, listdir, read, waitpid, write
+from os import open as open_file
+from signal import ITIMER_PROF, ITIMER_REAL, ITIMER_VIRTUAL, pause, setitimer
+from socket import recv_fds, socket
 from typing import Any
 
 from dynasaur_mcp.sandbox.wire import decode_json, encode_frame
 from dynasaur_mcp.sandbox.worker.fork import fork
-from dynasaur_mcp.sandbox.worker.harden import heed_children, heed_interrupt, set_expendable, set_readable
+from dynasaur_mcp.sandbox.worker.harden import heed_children, heed_interrupt, recover, set_expendable, set_readable
 from dynasaur_mcp.sandbox.worker.pages import pages
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 
@@ -35,10 +42,16 @@ Job = Callable[["Channel", dict[str, Any]], dict[str, Any]]
 
 Rehearsal = Callable[[], None]
 
-FORK, FORK_AHEAD, SHOW, HIDE = b"F", b"A", b"S", b"H"
+FORK, FORK_AHEAD, PROVE, SHOW, HIDE = b"F", b"A", b"P", b"S", b"H"
 MAKE_READY: dict[str, Any] = {}
 """What a fork made ahead is sent while nobody needs the processor."""
+PROOF = {"ready": True}
+"""What a fork made to PROVE it says, once it has done all that a job does but run the user's code."""
+_RUINED = encode_frame({"done": {"ending": "ruined"}})
+_LIMITS_ARE_BACK = "The limits that it lowered for its own process are as they were before: {}."
 _DESCRIPTORS = 3
+_OUT_OF_THE_WAY = 64
+"""From here on are the numbers of a job's own sockets, as code closes what it finds at low ones."""
 
 
 class Channel:
@@ -55,19 +68,19 @@ class Channel:
     def send(self, message: dict[str, Any]) -> None:
         data = memoryview(encode_frame(message))
         while data:
-            data = data[os.write(self.descriptor, data) :]
+            data = data[write(self.descriptor, data) :]
 
     def _read(self, size: int) -> bytes:
         data = b""
         while len(data) < size:
-            part = os.read(self.descriptor, size - len(data))
+            part = read(self.descriptor, size - len(data))
             if not part:
-                os._exit(0)
+                _exit(0)
             data = data + part if data else part
         return data
 
 
-def fork_on_request(control: socket.socket, jobs: Mapping[str, Job], rehearsals: Mapping[str, Rehearsal]) -> None:
+def fork_on_request(control: socket, jobs: Mapping[str, Job], rehearsals: Mapping[str, Rehearsal]) -> None:
     """Serve jobs until the control socket closes. Never returns: a child whose job is not kept exits.
 
     Args:
@@ -76,20 +89,20 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job], rehearsals:
     rehearsal: Rehearsal | None = None
     is_template = True
     while True:
-        byte, descriptors, _, _ = socket.recv_fds(control, 1, _DESCRIPTORS)
+        byte, descriptors, _, _ = recv_fds(control, 1, _DESCRIPTORS)
         if byte in (SHOW, HIDE):
             set_readable(byte == SHOW)
             if byte == HIDE:
                 control.sendall(HIDE)
             continue
         if not byte or len(descriptors) != _DESCRIPTORS:
-            os._exit(0)
+            _exit(0)
         _reap_children()
         pages.learn()
-        in_place = len(os.listdir("/proc/self/task")) > 1
+        in_place = len(listdir("/proc/self/task")) > 1
         if in_place:
             runs_job = byte == FORK
-            control.sendall((os.getpid() if runs_job else 0).to_bytes(4, "big"))
+            control.sendall((getpid() if runs_job else 0).to_bytes(4, "big"))
         else:
             child = fork()
             runs_job = child == 0
@@ -97,17 +110,22 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job], rehearsals:
                 control.sendall(child.to_bytes(4, "big"))
         if not runs_job:
             for descriptor in descriptors:
-                os.close(descriptor)
+                close(descriptor)
             continue
         control.close()
         if is_template:
             is_template = False
             heed_children()
-        own, *output = descriptors
+        own = fcntl(descriptors[0], F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+        close(descriptors[0])
         channel = Channel(own)
-        _take_output(output)
+        _take_output(descriptors[1:])
+        if byte == PROVE:
+            if rehearsal:
+                rehearsal()
+            channel.send(PROOF)
         while (message := channel.receive()) == MAKE_READY:
-            with contextlib.suppress(BaseException):  # boundary: user code may have replaced what it uses
+            with suppress(BaseException):  # boundary: user code may have replaced what it uses
                 if pages.are_known:
                     pages.own()
                 elif rehearsal:
@@ -118,64 +136,75 @@ def fork_on_request(control: socket.socket, jobs: Mapping[str, Job], rehearsals:
         _run_job(channel, message, jobs[message["op"]], in_place)
         if not (message.get("keep") or in_place):
             # The supervisor ends it. An end of its own would, on the one processor of a jail, come before the answer.
-            os.read(own, 1)
-            os._exit(0)
-        control = socket.socket(fileno=own)
+            read(own, 1)
+            _exit(0)
+        control = socket(fileno=own)
         rehearsal = rehearsals.get(message["op"])
 
 
 def _take_output(output: list[int]) -> None:
     for number, descriptor in zip((1, 2), output, strict=True):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
+        dup2(descriptor, number)
+        close(descriptor)
 
 
 def _run_job(channel: Channel, message: dict[str, Any], job: Job, in_place: bool) -> None:
+    lives_on = message.get("keep") or in_place
     # A session's next step goes on with the session's own numbers.
     if not message.get("keep"):
         for name in ("random", "numpy.random"):
-            with contextlib.suppress(BaseException):  # boundary: user code may have put anything in its place
+            with suppress(BaseException):  # boundary: user code may have put anything in its place
                 if name in sys.modules:
                     sys.modules[name].seed()
     heed_interrupt(True)
-    own = os.getpid()
+    own = getpid()
     try:
-        done = job(channel, message)
-    except BaseException as error:  # boundary: user code that runs where a job does not look for it
-        done = {"ending": "raised", "error": describe_exception(error)}
-    heed_interrupt(False)
-    _flush()
-    if os.getpid() != own:
-        # A fork of user code that ran on to the end of the code: the answer is its parent's to give.
-        os._exit(1)
-    if message.get("keep") or in_place:
-        _settle()
-    done["in_place"] = in_place
-    channel.send({"done": done})
-    if message.get("keep") or in_place:
-        # After the answer: what this keeps out gets no turn before the next request.
-        set_expendable(False)
-        set_readable(False)
+        try:
+            done = job(channel, message)
+        except BaseException as error:  # boundary: user code that runs where a job does not look for it
+            done = {"ending": "raised", "error": describe_exception(error)}
+        heed_interrupt(False)
+        _flush()
+        if getpid() != own:
+            # A fork of user code that ran on to the end of the code: the answer is its parent's to give.
+            _exit(1)
+        if lives_on:
+            _settle(done)
+        done["in_place"] = in_place
+        channel.send({"done": done})
+        if lives_on:
+            # After the answer: what this keeps out gets no turn before the next request.
+            set_expendable(False)
+            set_readable(False)
+    except BaseException:  # boundary: what user code has left of the process
+        if getpid() != own:
+            _exit(1)
+        with suppress(OSError):
+            write(channel.descriptor, _RUINED)
+        while True:  # the supervisor ends it
+            pause()
 
 
-def _settle() -> None:
+def _settle(done: dict[str, Any]) -> None:
     """Of a process that lives on: no timer is left to end it, and no later descriptor gets a standard one's number."""
-    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-        signal.setitimer(timer, 0)
-    null = os.open(os.devnull, os.O_RDWR)
+    for timer in (ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF):
+        setitimer(timer, 0)
+    if raised := recover():
+        done.setdefault("remarks", []).append(_LIMITS_ARE_BACK.format(", ".join(raised)))
+    null = open_file(devnull, O_RDWR)
     for number in (0, 1, 2):
-        os.dup2(null, number)
+        dup2(null, number)
     if null > 2:
-        os.close(null)
+        close(null)
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BaseException):  # boundary: user code may have replaced or closed it
-            stream.flush()
+    for name in ("stdout", "stderr"):
+        with suppress(BaseException):  # boundary: user code may have replaced or closed it
+            getattr(sys, name).flush()
 
 
 def _reap_children() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
+    with suppress(ChildProcessError):
+        while waitpid(-1, WNOHANG)[0]:
             pass

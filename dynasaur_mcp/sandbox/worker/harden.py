@@ -9,17 +9,31 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
+from math import inf
+from os import O_WRONLY, close, write
+from os import open as open_file
+from resource import RLIM_INFINITY, getrlimit, setrlimit
+from types import SimpleNamespace
 from typing import Any
 
 _SUPERVISORS_FILES = 1 << 15
 """Descriptors that the supervisor may have beyond all others, where it is given as many. It passes some to start a job,
 and the kernel refuses that to whoever may have fewer than are under way between all processes of its user."""
 
+_RECOVERED = {
+    getattr(resource, name): name
+    for name in (f"RLIMIT_{what}" for what in ("AS", "CPU", "DATA", "FSIZE", "NOFILE", "NPROC", "STACK"))
+}
+_usual_limits: dict[int, int] = {}
+"""Soft ones, by kind."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
-_signal = importlib.import_module("_signal")
-_libc = ctypes.CDLL(None, use_errno=True)
+# Own copies of names: user code may replace those of the modules.
+_signal = SimpleNamespace(**vars(importlib.import_module("_signal")))
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
 # Open from the start: this one is closed to a process that cannot be read.
 _own_expendability = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
 _usual_expendability = os.read(_own_expendability, 16).strip()
@@ -58,7 +72,7 @@ def harden_template(open_files: int) -> None:
 
 def descriptors_end() -> int:
     """No descriptor of this process has this number or a higher one."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def set_readable(readable: bool) -> None:
@@ -70,6 +84,34 @@ def heed_interrupt(heeds: bool) -> None:
     """Whether SIGINT is a KeyboardInterrupt, or nothing."""
     # Not by `signal.signal`: it looks handlers up among its enums, and a fork comes to own a dozen pages by that.
     _signal.signal(_signal.SIGINT, _signal.default_int_handler if heeds else _signal.SIG_IGN)
+
+
+def note_limits() -> None:
+    """Remember what this process may use, for `recover` in those that descend from it."""
+    _usual_limits.update({kind: getrlimit(kind)[0] for kind in _RECOVERED})
+
+
+def recover() -> list[str]:
+    """Undo what a step may have done to its own process that later ones would inherit: to end with what it was forked
+    from, to hear no interrupt, to have next to nothing of what it may use.
+
+    Returns:
+        The limits that had been lowered, by name.
+    """
+    _control(_PR_SET_PDEATHSIG, 0)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
+    raised = []
+    for kind, usual in _usual_limits.items():
+        soft, hard = getrlimit(kind)
+        wanted = min(usual, hard, key=_as_number)
+        if _as_number(soft) < _as_number(wanted):
+            setrlimit(kind, (wanted, hard))
+            raised.append(_RECOVERED[kind])
+    return raised
+
+
+def _as_number(limit: int) -> float:
+    return inf if limit == RLIM_INFINITY else limit
 
 
 def heed_children() -> None:
@@ -90,13 +132,13 @@ def expendable_forks() -> Iterator[None]:
 def set_expendable(expendable: bool) -> None:
     """Whether this process is what the kernel ends first when memory is out. It must be readable at the time."""
     # gVisor and odd kernels do without.
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         # By descriptor: a file object would cost each fork its pages.
-        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        descriptor = open_file("/proc/self/oom_score_adj", O_WRONLY)
         try:
-            os.write(descriptor, b"1000" if expendable else _forks_expendability)
+            write(descriptor, b"1000" if expendable else _forks_expendability)
         finally:
-            os.close(descriptor)
+            close(descriptor)
 
 
 def _set_expendability(value: bytes) -> None:
@@ -110,12 +152,12 @@ def limit_memory(memory_bytes: int) -> None:
 
 
 def _control(option: int, value: int) -> None:
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
+    if _prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
 def _set(kind: int, value: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    if hard != resource.RLIM_INFINITY:
+    _, hard = getrlimit(kind)
+    if hard != RLIM_INFINITY:
         value = min(value, hard)
-    resource.setrlimit(kind, (value, value))
+    setrlimit(kind, (value, value))

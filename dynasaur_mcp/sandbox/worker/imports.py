@@ -6,9 +6,9 @@ import contextlib
 import importlib
 import importlib.machinery
 import importlib.util
-import linecache
 import sys
 from collections.abc import Mapping, Sequence
+from linecache import cache as _lines
 from types import ModuleType
 from typing import Any
 
@@ -146,4 +146,4 @@ def _version_of(module: ModuleType, name: str) -> tuple[str, str]:
 
 def cache_lines(filename: str, text: str) -> None:
     """Let tracebacks show lines of a source that is no file."""
-    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    _lines[filename] = (len(text), None, text.splitlines(keepends=True), filename)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dynasaur_mcp.sandbox.wire import MAX_DONE_BYTES, MAX_VALUE_BYTES, FrameError, FrameReader, encode_frame, measure
-from dynasaur_mcp.sandbox.worker.forker import FORK, FORK_AHEAD, HIDE, MAKE_READY, SHOW
+from dynasaur_mcp.sandbox.worker.forker import FORK, HIDE, MAKE_READY, PROOF, SHOW
 from dynasaur_mcp.sandbox.worker.printed import Printed
 from dynasaur_mcp.sandbox.worker.process import Process
 from dynasaur_mcp.sandbox.worker.usage import count_oom_kills
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 FORK_SECONDS = 15.0
 """A process that does not fork within this (its imports included) is given up."""
+_END_SECONDS = 1.0
 _MEMORY_SECONDS = 0.05
 """Between two looks at memory."""
+_PROOF_BYTES = len(encode_frame(PROOF))
 _STREAMS = ("stdout", "stderr")
 
 
@@ -78,8 +80,8 @@ class Forker:
         self.control.close()
         self.process.signal(signal.SIGKILL)
 
-    def fork(self, reserved: set[int], *, ahead: bool = False) -> Job | None:
-        """Make a fork that waits for its payload; None where it cannot be made `ahead`.
+    def fork(self, reserved: set[int], order: bytes = FORK) -> Job | None:
+        """Make a fork that waits for its payload; None where it cannot be made ahead, as other orders than FORK ask.
 
         Raises:
             LostError
@@ -88,11 +90,10 @@ class Forker:
         pipes = [os.pipe() for _ in _STREAMS]
         job = None
         try:
-            order = FORK_AHEAD if ahead else FORK
             socket.send_fds(self.control, [order], [theirs.fileno(), *(write for _, write in pipes)])
             self.control.settimeout(FORK_SECONDS)
             pid = int.from_bytes(self._receive_pid(), "big")
-            if pid or not ahead:
+            if pid or order == FORK:
                 # The answer comes from a process that may have run user code: it must not make us kill another.
                 if pid <= 1 or (pid in reserved and pid != self.pid):
                     raise LostError("its interpreter gave a false answer")
@@ -138,6 +139,14 @@ class Job:
     def start(self, payload: dict[str, Any]) -> None:
         self._stream.setblocking(False)
         self._to_send = memoryview(encode_frame(payload))
+
+    def proves(self) -> bool:
+        """Whether it shows within FORK_SECONDS that it can run a step; of a fork made to PROVE it."""
+        self._stream.settimeout(FORK_SECONDS)
+        try:
+            return self._reader.feed(self._stream.recv(_PROOF_BYTES, socket.MSG_WAITALL)) == [PROOF]
+        except (OSError, FrameError):
+            return False
 
     def make_ready(self) -> bool:
         """Have it do what can be done before it is started; False if it was told before."""
@@ -257,7 +266,10 @@ class Job:
             while True:
                 data = self._stream.recv(1 << 16)
                 if not data:
-                    self.done = self.done or {"ending": "lost"}
+                    if not self.done:
+                        # A process that ends closes what it has open before it is over.
+                        is_over = self.forker.process.has_ended(_END_SECONDS)
+                        self.done = {"ending": "lost" if is_over else "ruined"}
                     return
                 for message in self._reader.feed(data):
                     if isinstance(message.get("done"), dict) and isinstance(message["done"].get("ending"), str):

@@ -9,12 +9,13 @@ Where the kernel does not tell (gVisor) or cannot (Linux before 5.14), nothing i
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import mmap
-import os
 import re
 import struct
+from contextlib import suppress
+from mmap import PAGESIZE
+from os import O_RDONLY, close, pipe, pread, read, set_blocking, write
+from os import open as open_file
 
 MAX_RANGES = 2000
 MAX_BYTES = 8 << 20
@@ -50,32 +51,32 @@ class Pages:
         if self._ranges or self._looks == MAX_LOOKS:
             return
         self._looks += 1
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             found = _find_own()
             if sum(length for _, length in found) <= MAX_BYTES:
                 self._ranges = found[:MAX_RANGES]
 
     def listen(self) -> None:
         """In a zygote, before its first fork."""
-        self._told, self._to_tell = os.pipe()
+        self._told, self._to_tell = pipe()
         for end in (self._told, self._to_tell):
-            os.set_blocking(end, False)
+            set_blocking(end, False)
 
     def tell(self) -> None:
         """In a fork of the zygote, at the end of the first call."""
         if self._to_tell >= 0:
-            with contextlib.suppress(OSError, ValueError):
-                os.write(self._to_tell, b"".join(_RANGE.pack(*own) for own in _find_own()[:MAX_RANGES]))
+            with suppress(OSError, ValueError):
+                write(self._to_tell, b"".join(_RANGE.pack(*own) for own in _find_own()[:MAX_RANGES]))
 
     def learn(self) -> None:
         """In the zygote, before a fork."""
         if self._to_tell < 0:
             return
-        with contextlib.suppress(BlockingIOError):
-            data = os.read(self._told, MAX_RANGES * _RANGE.size)
+        with suppress(BlockingIOError):
+            data = read(self._told, MAX_RANGES * _RANGE.size)
             self._ranges = list(_RANGE.iter_unpack(data[: len(data) // _RANGE.size * _RANGE.size]))
-            os.close(self._told)
-            os.close(self._to_tell)
+            close(self._told)
+            close(self._to_tell)
             self._to_tell = -1
 
     @property
@@ -97,7 +98,7 @@ pages = Pages()
 def _find_own() -> list[tuple[int, int]]:
     """Start and length of what is this process's alone, among what it can write and others cannot see."""
     found = []
-    pages = os.open("/proc/self/pagemap", os.O_RDONLY)
+    pages = open_file("/proc/self/pagemap", O_RDONLY)
     try:
         with open("/proc/self/maps", "rb") as maps:
             for line in maps:
@@ -105,9 +106,9 @@ def _find_own() -> list[tuple[int, int]]:
                 if access != b"rw-p":
                     continue
                 start, end = (int(edge, 16) for edge in span.split(b"-"))
-                first, last = (edge // mmap.PAGESIZE * _ENTRY_BYTES for edge in (start, end))
-                for own in _OWN.finditer(os.pread(pages, last - first, first)[_ENTRY_BYTES - 1 :: _ENTRY_BYTES]):
-                    found.append((start + own.start() * mmap.PAGESIZE, len(own[0]) * mmap.PAGESIZE))
+                first, last = (edge // PAGESIZE * _ENTRY_BYTES for edge in (start, end))
+                for own in _OWN.finditer(pread(pages, last - first, first)[_ENTRY_BYTES - 1 :: _ENTRY_BYTES]):
+                    found.append((start + own.start() * PAGESIZE, len(own[0]) * PAGESIZE))
     finally:
-        os.close(pages)
+        close(pages)
     return found

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import sys
-import traceback
+from traceback import StackSummary, TracebackException
 
 from dynasaur_mcp.sandbox.worker.workspaces import ASIDE, WORKSPACE
 
@@ -44,7 +44,7 @@ hosts: tuple[str, ...] = ()
 def describe_exception(error: BaseException) -> str:
     """The traceback. Never raises, whatever the exception's own methods do."""
     try:
-        shown = traceback.TracebackException.from_exception(error, limit=-100, compact=True)
+        shown = TracebackException.from_exception(error, limit=-100, compact=True)
         _keep_user_frames(shown)
         lines, hint = "".join(shown.format()), hint_for(error)
     except BaseException:  # boundary: __str__ and friends of user code
@@ -125,9 +125,9 @@ def _hint_at_network(error: BaseException) -> str:
     return f"Hint: the sandbox has no network, and 127.0.0.1 is its own. {allowed}"
 
 
-def _keep_user_frames(shown: traceback.TracebackException | None) -> None:
+def _keep_user_frames(shown: TracebackException | None) -> None:
     """Drop the frames of the worker and of libraries, here and in what it was raised from."""
     while shown:
-        shown.stack = traceback.StackSummary.from_list(f for f in shown.stack if f.filename.startswith(_USER_FILES))
+        shown.stack = StackSummary.from_list(f for f in shown.stack if f.filename.startswith(_USER_FILES))
         _keep_user_frames(shown.__context__)
         shown = shown.__cause__

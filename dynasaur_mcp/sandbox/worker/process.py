@@ -36,12 +36,17 @@ class Process:
                 raise
             os.kill(pid, 0)
 
-    def has_ended(self) -> bool:
-        if self.descriptor < 0:
-            return not self._is_open or is_zombie(self.pid)
-        poll = select.poll()
-        poll.register(self.descriptor, select.POLLIN)
-        return bool(poll.poll(0))
+    def has_ended(self, within_seconds: float = 0) -> bool:
+        if self.descriptor >= 0:
+            poll = select.poll()
+            poll.register(self.descriptor, select.POLLIN)
+            return bool(poll.poll(within_seconds * 1000))
+        deadline = time.monotonic() + within_seconds
+        while self._is_open and not is_zombie(self.pid):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK_SECONDS)
+        return True
 
     def signal(self, number: int) -> None:
         """Nothing happens where it is over or was closed."""
@@ -53,11 +58,8 @@ class Process:
 
     def close(self, seconds: float) -> None:
         """Wait for its end, if it takes no longer, and let go of it."""
+        self.has_ended(seconds)
         if self.descriptor >= 0:
-            select.select([self.descriptor], [], [], seconds)
             os.close(self.descriptor)
             self.descriptor = -1
-        deadline = time.monotonic() + seconds
-        while self._is_open and not self.has_ended() and time.monotonic() < deadline:
-            time.sleep(LOOK_SECONDS)
         self._is_open = False

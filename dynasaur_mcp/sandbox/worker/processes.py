@@ -19,6 +19,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
+from dynasaur_mcp.sandbox.worker.forker import FORK_AHEAD, PROVE
 from dynasaur_mcp.sandbox.worker.harden import descriptors_end, expendable_forks
 from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
 from dynasaur_mcp.sandbox.worker.template import become_template
@@ -28,6 +29,7 @@ from dynasaur_mcp.sandbox.worker.usage import (
     count_files,
     kill_strays,
     memory_of,
+    reap,
     uses_more_than,
 )
 
@@ -57,6 +59,8 @@ class Processes:
         self._template: Forker | None = None
         self._template_of_calls: Forker | None = None
         self._leaving: list[Forker] = []
+        self._replaced: tuple[int, Forker | None] | None = None
+        """By the last step: its branch, and the session as it was before."""
         self._spares: collections.OrderedDict[Forker, Job] = collections.OrderedDict()
         self._looks_over = 0
         self._names_before = 0
@@ -93,12 +97,12 @@ class Processes:
         self._names_before = count_files()
         return job
 
-    def fork_ahead(self, base: Forker | None) -> None:
+    def fork_ahead(self, base: Forker | None, order: bytes = FORK_AHEAD) -> None:
         """Have a fork of it waiting for the next job, which is then spared the time of a fork."""
         if base is None or base in self._spares or not base.is_alive():
             return
         try:
-            job = base.fork(self._spared(), ahead=True)
+            job = base.fork(self._spared(), order)
         except LostError:
             self.dismiss(base)
             return
@@ -106,6 +110,38 @@ class Processes:
             self._spares[base] = job
         if len(self._spares) > MAX_SPARES:
             self._dismiss_spare(self._spares.popitem(last=False)[1])
+
+    def replace_session(self, branch: int, new: Forker) -> None:
+        """Let a step be its session; what was so before lives until `prove`."""
+        self._replaced = (branch, self.sessions.get(branch))
+        self.sessions[branch] = new
+
+    def prove(self) -> int | None:
+        """See whether the session that was replaced last can run another step; if so, end what it has replaced.
+
+        Returns:
+            The branch whose session is again what it was before, or gone if it was nothing, as this one cannot.
+        """
+        if not self._replaced:
+            return None
+        (branch, before), self._replaced = self._replaced, None
+        session = self.sessions[branch]
+        self.fork_ahead(session, PROVE)
+        spare = self._spares.get(session)
+        # One of several threads has none, and has just answered.
+        if session.is_alive() and (spare is None or spare.proves()):
+            if before:
+                self.dismiss(before)
+                self._bury()
+            return None
+        self.dismiss(session)
+        del self.sessions[branch]
+        if before and before.hide():
+            self.sessions[branch] = before
+            self.fork_ahead(before)
+        elif before:
+            self.dismiss(before)
+        return branch
 
     def prepare(self) -> bool:
         """Have one of the forks that wait make itself ready, the latest first; whether there was one to."""
@@ -129,16 +165,20 @@ class Processes:
         Args:
             asleep: Sessions that are to stay stopped.
         """
-        spared = self._spared()
-        for forker in self._leaving:
-            forker.process.close(0 if forker.pid in spared else BURIAL_SECONDS)
-        self._leaving.clear()
+        self._bury()
         self._end_strays()
         for forker in {*self._kept(), *(job.forker for job in self._spares.values())}.difference(asleep):
             # What was over may have stopped them; a stopped one would cost the next request FORK_SECONDS.
             forker.process.signal(signal.SIGCONT)
         for key in [key for key, zygote in self.zygotes.items() if not zygote.is_alive()]:
             self.dismiss(self.zygotes.pop(key))
+
+    def _bury(self) -> None:
+        spared = self._spared()
+        for forker in self._leaving:
+            forker.process.close(0 if forker.pid in spared else BURIAL_SECONDS)
+        self._leaving.clear()
+        reap()
 
     def look(self) -> None:
         """Nothing may be started or outgrow the limit between requests either. Calls will need their template."""
@@ -192,7 +232,8 @@ class Processes:
 
     def _kept(self) -> list[Forker]:
         templates = (self._template, self._template_of_calls)
-        return [forker for forker in (*templates, *self.sessions.values(), *self.zygotes.values()) if forker]
+        before = self._replaced[1] if self._replaced else None
+        return [forker for forker in (*templates, before, *self.sessions.values(), *self.zygotes.values()) if forker]
 
     def _spared(self) -> set[int]:
         return self._idle() | {forker.pid for forker in self._kept()}

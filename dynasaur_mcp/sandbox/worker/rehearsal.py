@@ -24,4 +24,10 @@ def rehearse_beginning() -> dict[str, Any]:
 
 
 def rehearse_end(done: dict[str, Any]) -> None:
+    """
+    Raises:
+        RuntimeError: it would have failed, which it can only where user code has seen to that.
+    """
+    if done["ending"] != "returned":
+        raise RuntimeError(done["error"])
     encode_frame({"done": done})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-import os
-import sys
-import time
+from ast import Expr, Expression, parse
+from os import scandir
+from sys import modules
+from time import clock_gettime_ns
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ _session = ModuleType("__main__")
 def run_step(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
     """Job `step`: `code`, `number`, and the `sources` and `folders` its imports need."""
     started = now_ns()
-    sys.modules["__main__"] = _session
+    modules["__main__"] = _session
     filename = f"<step {message['number']}>"
     cache_lines(filename, message["code"])
     try:
@@ -50,6 +51,7 @@ def run_step(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
 def rehearse_step() -> None:
     """A step that does nothing. It leaves `random` alone, whose numbers are the session's."""
     message = rehearse_beginning()
+    add_sources({})
     rehearse_end(execute("0", message["op"], {}))
 
 
@@ -57,7 +59,7 @@ def execute(code: str, filename: str, namespace: dict[str, Any]) -> dict[str, An
     """What the `done` frame says of the code itself, run as a cell of a notebook."""
     done: dict[str, Any] = {"ending": "returned", "shown": "", "error": "", "defined": []}
     try:
-        tree = ast.parse(code, filename)
+        tree = parse(code, filename)
         value = _execute(tree, filename, namespace)
         shown = display(value)
         done |= {"shown": shown.text, **shown.fields}
@@ -71,12 +73,12 @@ def execute(code: str, filename: str, namespace: dict[str, Any]) -> dict[str, An
 
 def _execute(tree: ast.Module, filename: str, namespace: dict[str, Any]) -> Any:
     """Run all statements; the value of the last one if it is an expression, also kept as `_`."""
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], Expr) else None
     if tree.body:
         _evaluate(compile(tree, filename, "exec", _FLAGS, dont_inherit=True), namespace)
-    if not isinstance(last, ast.Expr):
+    if not isinstance(last, Expr):
         return None
-    value = _evaluate(compile(ast.Expression(last.value), filename, "eval", _FLAGS, dont_inherit=True), namespace)
+    value = _evaluate(compile(Expression(last.value), filename, "eval", _FLAGS, dont_inherit=True), namespace)
     tree.body.append(last)
     if value is not None:
         namespace["_"] = value
@@ -99,7 +101,7 @@ def _public_functions(tree: ast.Module) -> list[str]:
 
 def now_ns() -> int:
     """The time by the clock that stamps files, which ticks more coarsely than others."""
-    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+    return clock_gettime_ns(_CLOCK_REALTIME_COARSE)
 
 
 def changed_files(since_ns: int) -> list[dict[str, Any]]:
@@ -108,7 +110,7 @@ def changed_files(since_ns: int) -> list[dict[str, Any]]:
     folders, looked_at = [WORKSPACE], 0
     while folders:
         try:
-            with os.scandir(folders.pop()) as items:
+            with scandir(folders.pop()) as items:
                 for item in items:
                     looked_at += 1
                     if looked_at > _MAX_FILES_LOOKED_AT:
@@ -118,7 +120,7 @@ def changed_files(since_ns: int) -> list[dict[str, Any]]:
                     elif item.is_file(follow_symlinks=False):
                         status = item.stat(follow_symlinks=False)
                         if status.st_mtime_ns >= since_ns and len(found) < MAX_FILES:
-                            name = os.path.relpath(item.path, WORKSPACE).encode("utf-8", "replace").decode()
+                            name = item.path.removeprefix(f"{WORKSPACE}/").encode("utf-8", "replace").decode()
                             found.append({"path": name, "size_bytes": status.st_size})
         except OSError:
             continue

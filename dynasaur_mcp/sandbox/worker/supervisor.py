@@ -61,6 +61,8 @@ class Supervisor:
         self._sets = HeldSets()
         self._used_last: Forker | None = None
         self._steps = 0
+        self._taken_back: set[int] = set()
+        """Branches whose last step is undone, as nothing could be run after it; until they have been told."""
         self._has_checked = False
         self._known: collections.OrderedDict[str, dict[str, Any]] = collections.OrderedDict()
         self._answer: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -87,6 +89,8 @@ class Supervisor:
             self._frames.send({"id": request["id"], "done": done})
             # After the answer, before the next request: nobody waits for the end of what is over.
             self._processes.sweep([s for branch, s in self._sessions.items() if branch != self._workspaces.active])
+            if (branch := self._processes.prove()) is not None:
+                self._taken_back.add(branch)
             base, self._used_last = self._used_last, None
             self._processes.fork_ahead(base)
 
@@ -103,20 +107,23 @@ class Supervisor:
             session.show()
         payload = {**request, "keep": True, "number": self._steps + 1}
         done, job = self._run(session or self._processes.template(), payload, request)
-        in_place = job is not None and job.in_place
-        commits = job is not None and done["ending"] in ("returned", "raised") and not done.get("overran")
-        if job and commits:
-            self._sessions[branch] = self._used_last = job.forker
+        if branch in self._taken_back:
+            self._taken_back.remove(branch)
+            done["taken_back"] = True
+        if job and done["ending"] in ("returned", "raised") and not done.get("overran"):
             self._steps += 1
-        elif job:
+            if session and job.in_place:
+                self._processes.let_go(session)
+                self._sessions[branch] = job.forker
+            else:
+                self._processes.replace_session(branch, job.forker)
+            return done
+        if job:
             self._processes.dismiss(job.forker)
-        if session and commits and in_place:
-            self._processes.let_go(session)
-        elif session and (commits or in_place or not session.hide()):
+        if session and ((job and job.in_place) or not session.hide()):
             self._processes.dismiss(session)
-            if not commits:
-                del self._sessions[branch]
-                done["session_lost"] = True
+            del self._sessions[branch]
+            done["session_lost"] = True
         return done
 
     def _call(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from dynasaur_mcp.sandbox.worker.fork import watch_hooks
 from dynasaur_mcp.sandbox.worker.forker import Channel, Job, Rehearsal, fork_on_request
-from dynasaur_mcp.sandbox.worker.harden import harden_template, limit_memory
+from dynasaur_mcp.sandbox.worker.harden import harden_template, limit_memory, note_limits
 from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR
 
 REHEARSALS = 9
@@ -41,6 +41,7 @@ def become_template(control: socket.socket, limits: Mapping[str, Any], *, for_ca
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         jobs, rehearsals = _learn_calls() if for_calls else _learn_steps()
         limit_memory(limits["memory_bytes"])
+        note_limits()
         for rehearsal in set(rehearsals.values()):
             for _ in range(REHEARSALS):
                 rehearsal()

@@ -112,13 +112,13 @@ def kill_strays(spared: set[int]) -> bool:
     while strays := _find_strays(spared):
         if strays <= standing:
             _signal_all(strays, signal.SIGKILL)
-            _reap()
+            reap()
         else:
             _signal_all(strays - standing, signal.SIGSTOP)
             standing = {pid for pid in strays if _state_of(pid) not in _GOING}
         if time.monotonic() > deadline:
             return False
-    _reap()
+    reap()
     return True
 
 
@@ -159,7 +159,8 @@ def _threads_of(pid: int) -> list[str]:
     return []
 
 
-def _reap() -> None:
+def reap() -> None:
+    """Let go of children that are over."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
