@@ -170,7 +170,7 @@ ENDED = {
     "segfault": (Ending.LOST, "ctypes.string_at(0)"),
     "recursion to death": (
         Ending.LOST,
-        "sys.setrecursionlimit(10**8)\nclass R:\n    def __repr__(self): return repr([self])\nrepr(R())",
+        "import faulthandler\nfaulthandler._stack_overflow()",  # Python's own has an end, from 3.12 on
     ),
     "kill of itself": (Ending.LOST, "os.kill(os.getpid(), signal.SIGKILL)"),
     "stop of everything": (

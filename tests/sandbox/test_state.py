@@ -13,12 +13,12 @@ pytestmark = pytest.mark.anyio
 
 MAKE = """
 import numpy as np, pandas as pd
-numbers = np.arange(12_500_000, dtype=float)
+numbers = np.arange(14_000_000, dtype=float)
 table = pd.DataFrame({"n": np.arange(1_000_000), "text": [f"row {n}" for n in range(1_000_000)]})
 numbers.nbytes + int(table.memory_usage(deep=True).sum())
 """
 SUM = "float(numbers[-1]), table.text.iloc[-1], len(table)"
-STATE = "(12499999.0, 'row 999999', 1000000)"
+STATE = "(13999999.0, 'row 999999', 1000000)"
 
 
 async def run(session: Session, code: str, *packages: str, timeout_seconds: float = 60) -> Outcome:
