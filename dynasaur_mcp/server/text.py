@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from itertools import accumulate
 
 from dynasaur_mcp.types import JSON
 
@@ -17,6 +18,9 @@ MESSAGE_BYTES = 1_005_000
 """Of what one answer carries: a client of the SDK ends a connection over HTTP at a message of more than 1 MiB."""
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+"""One level in, or out, as a signed byte."""
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 
 
 class TooDeepError(Exception):
@@ -29,12 +33,27 @@ def clean_text(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def clean_value(value: JSON, depth: int = MAX_DEPTH) -> JSON:
+def clean_value(value: JSON) -> JSON:
     """A value as strict JSON: no lone surrogates, no NaN or infinity (they become null).
 
     Raises:
         TooDeepError: see there.
     """
+    # A walk through a value of 2 MiB keeps the event loop for a second; what is fit, as nearly all is, needs none.
+    return value if _is_fit(value) else _clean(value, MAX_DEPTH)
+
+
+def _is_fit(value: JSON) -> bool:
+    """Whether there is nothing to clean. Brackets within texts count as nesting: a walk will tell."""
+    try:
+        written = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    brackets = written.translate(_STEPS, _ALL_BUT_BRACKETS)
+    return max(accumulate(memoryview(brackets).cast("b")), default=0) < MAX_DEPTH
+
+
+def _clean(value: JSON, depth: int) -> JSON:
     if depth == 0:
         raise TooDeepError
     if isinstance(value, str):
@@ -42,9 +61,9 @@ def clean_value(value: JSON, depth: int = MAX_DEPTH) -> JSON:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {clean_value(str(key)): clean_value(item, depth - 1) for key, item in value.items()}
+        return {_clean(str(key), depth): _clean(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [clean_value(item, depth - 1) for item in value]
+        return [_clean(item, depth - 1) for item in value]
     return value
 
 

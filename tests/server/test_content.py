@@ -179,6 +179,12 @@ def test_value_nested_too_deep_is_an_error_not_a_lost_connection(make_entry: Cal
     assert "flatten" in text_of(result)
 
 
+def test_brackets_within_texts_and_lists_side_by_side_are_no_nesting(make_entry: Callable[..., Any]) -> None:
+    value = ["[{" * 200, {"]": [[] for _ in range(500)]}]
+    result = called(make_entry(), Outcome(Ending.RETURNED, value=value), promised=True)
+    assert send(result)["structuredContent"] == {"result": value}
+
+
 def test_numbers_json_cannot_hold_become_null(make_entry: Callable[..., Any]) -> None:
     outcome = Outcome(Ending.RETURNED, value=[float("nan"), float("inf"), 1.5])
     result = called(make_entry(), outcome, promised=True)
