@@ -18,6 +18,7 @@ from dynasaur_mcp.errors import (
     ActionExists,
     ActionInvalid,
     ActionNotFound,
+    ActionUnfit,
     DynasaurError,
     LibraryError,
     WorkerLost,
@@ -95,9 +96,21 @@ async def add_starter(app: App) -> None:
 
 
 async def add_action(
-    action: Action, app: App, *, author: str, replace: bool = False, anyway: bool = False, is_found: bool = False
+    action: Action,
+    app: App,
+    *,
+    author: str,
+    replace: bool = False,
+    anyway: bool = False,
+    is_found: bool = False,
+    skips_unfit: bool = False,
 ) -> Added:
-    """Define one action, unless it is there. `is_found` as in `define_action`."""
+    """Define one action, unless it is there.
+
+    Args:
+        is_found: As in `define_action`.
+        skips_unfit: What no client could call is skipped, as nobody said that it could be.
+    """
     file = f"{action.name}.py"
     try:
         there = app.store.get(action.name)
@@ -130,9 +143,12 @@ async def add_action(
             raise
         # Someone else defined it meanwhile: as if it had been there before.
         app.store.refresh()
-        return await add_action(action, app, author=author, replace=replace, anyway=anyway, is_found=is_found)
+        return await add_action(
+            action, app, author=author, replace=replace, anyway=anyway, is_found=is_found, skips_unfit=skips_unfit
+        )
     except (ActionError, WorkerLost) as error:
-        return Added(file, "not kept", explain(error))
+        is_skipped = skips_unfit and isinstance(error, ActionUnfit)
+        return Added(file, "skipped" if is_skipped else "not kept", explain(error))
     likely = "".join(f"; like {each.entry.name!r}, {each.why}" for each in definition.near if each.is_likely)
     return Added(file, "kept", f"{describe(definition.entry)}{likely}")
 

@@ -13,7 +13,7 @@ from functools import partial
 import anyio.to_thread
 
 from dynasaur_mcp.check import check_action
-from dynasaur_mcp.errors import ActionExists, ActionInvalid, ActionNotFound
+from dynasaur_mcp.errors import ActionExists, ActionInvalid, ActionNotFound, ActionUnfit
 from dynasaur_mcp.library.change import decide_status
 from dynasaur_mcp.library.closure import extract_function
 from dynasaur_mcp.library.index import Index
@@ -94,7 +94,7 @@ async def define_action(
     tell_stage(f"Read {action.name!r}; testing it")
     check = await check_action(action, store.get, pool)
     if problems := _find_failures(check):
-        raise ActionInvalid(f"{action.name!r} was not kept:", problems)
+        raise (ActionUnfit if check.is_unfit else ActionInvalid)(f"{action.name!r} was not kept:", problems)
     tell_stage(f"Checked: {check.tests}")
     is_other = current is not None and current.action.sha256 != action.sha256
     replay = await replay_uses(action, current, principal, store, pool) if current and is_other else Replay()

@@ -10,6 +10,7 @@ DynasaurError
 │  ├─ ActionDisabled
 │  ├─ NetworkDenied
 │  ├─ ActionInvalid        carries every Problem at once
+│  │  ├─ ActionUnfit
 │  │  └─ RequirementsInvalid
 │  ├─ ArgumentsInvalid     likewise
 │  ├─ SessionNotFound
@@ -130,6 +131,10 @@ class ProblemsError(ActionError):
 
 class ActionInvalid(ProblemsError):
     """A definition breaks rules, does not import, or fails its tests."""
+
+
+class ActionUnfit(ActionInvalid):
+    """A function that may well be right, but that no client could call: what it takes or gives has no JSON form."""
 
 
 class RequirementsInvalid(ActionInvalid):

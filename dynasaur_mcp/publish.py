@@ -111,9 +111,10 @@ async def _import_function(
         except ActionInvalid as error:
             # What it takes and gives is the same, copied or borrowed.
             return Added(label, how, explain(error))
-        added = await add_action(action, app, author=author, replace=replaces, anyway=not replaces)
+        added = await add_action(action, app, author=author, replace=replaces, anyway=not replaces, skips_unfit=True)
         if not added.failed:
-            borrowed = f"; borrowed, as {why[0].removeprefix('- ')}" if why else ""
+            is_borrowed = why and added.how != "skipped"
+            borrowed = f"; borrowed, as {why[0].removeprefix('- ')}" if is_borrowed else ""
             return replace(added, file=label, note=f"{added.note}{borrowed}")
         how = "not kept"
         why.append(added.note)

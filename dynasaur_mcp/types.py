@@ -386,3 +386,5 @@ class Check:
     tests: Tests = field(default_factory=Tests)
     output: str = ""
     """What importing and testing printed."""
+    is_unfit: bool = False
+    """It imports, but its signature has no JSON form."""

@@ -11,13 +11,12 @@ from functools import lru_cache, partial
 
 from dynasaur_mcp.library.reading import parsing
 from dynasaur_mcp.library.rules import Function
-from dynasaur_mcp.library.symbols import Definition
-from dynasaur_mcp.types import Problem
+from dynasaur_mcp.library.symbols import Definition, Import
 
-_Edit = tuple[ast.stmt | ast.Constant, Callable[[str], str]]
+Edit = tuple[ast.stmt | ast.expr | ast.alias, Callable[[str], str]]
 """A node, and what makes its new source of the old."""
 
-_EXAMPLE_IMPORT = re.compile(r"(?m)^([ \t]*>>> )(from [\w.]+ import [\w, ]+)\n")
+_EXAMPLE_IMPORT = re.compile(r"(?m)^([ \t]*>>> )((?:from [\w.]+ )?import [\w., ]+)\n")
 _QUOTE = re.compile(r"[rRuUbB]*(\"\"\"|'''|[\"'])")
 _HEADING = re.compile(r"(?i)\n[ \t]*(?:doctests?|(?:for )?examples?)[ \t]*:*[ \t]*(?:\n[ \t]*[-=~]+)?$")
 
@@ -43,16 +42,18 @@ Pieces = Sequence[tuple[str, Piece]]
 """Each with the module that it is from."""
 
 
-def find_clashes(pieces: Pieces) -> Iterator[Problem]:
-    """Names that two modules use for different things."""
+def find_clashes(pieces: Pieces) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Names that several modules use for different things, each with what makes it in these modules."""
     made: dict[str, dict[str, list[str]]] = {}
     for module, piece in pieces:
         for name in piece.binds:
             is_dotted = piece.is_import and piece.may_not_bind
-            made.setdefault(name, {}).setdefault(module, []).append(f"import {name}" if is_dotted else piece.text)
+            text = f"import {name}" if is_dotted else piece.text
+            texts = made.setdefault(name, {}).setdefault(module, [])
+            texts += [] if text in texts else [text]
     for name, by_module in made.items():
-        if len({tuple(dict.fromkeys(texts)) for texts in by_module.values()}) > 1:
-            yield Problem(f"{name!r} is one thing in {', another in '.join(map(repr, by_module))}.")
+        if len(set(map(tuple, by_module.values()))) > 1:
+            yield name, by_module
 
 
 def write_file(block: str, pieces: Pieces) -> str:
@@ -92,20 +93,21 @@ def write_file(block: str, pieces: Pieces) -> str:
 @lru_cache(maxsize=4096)
 def cut_examples(text: str) -> str:
     """A definition without the examples in its docstrings: they are no tests of the function that it supports."""
-    return _edit(text, _find_examples)
+    return edit(text, _find_examples)
 
 
-def replace_imports(text: str, is_there: Callable[[ast.ImportFrom], bool], *, in_examples: bool = False) -> str:
-    """A statement without those imports inside of it whose names the file has at module level.
+def replace_imports(text: str, write: Callable[[Import], str | None], *, in_examples: bool = False) -> str:
+    """A statement with other code for imports inside of it.
 
     Args:
+        write: What stands for an import, which may be nothing; None to leave it.
         in_examples: Those in the examples of its docstring too.
     """
 
-    def find(tree: ast.Module) -> Iterator[_Edit]:
+    def find(tree: ast.Module) -> Iterator[Edit]:
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and is_there(node):
-                yield node, partial(_replace, _bind_again(node) or "pass")
+            if isinstance(node, Import) and (new := write(node)) is not None:
+                yield node, partial(_replace, new or "pass")
         function = tree.body[0]
         if in_examples and isinstance(function, Function) and (docstring := _docstring_of(function)):
             yield docstring, lambda literal: _EXAMPLE_IMPORT.sub(change_example, literal)
@@ -115,23 +117,17 @@ def replace_imports(text: str, is_there: Callable[[ast.ImportFrom], bool], *, in
             node = ast.parse(line[2]).body[0]
         except SyntaxError:
             return line[0]
-        if not isinstance(node, ast.ImportFrom) or not is_there(node):
-            return line[0]
-        again = _bind_again(node)
-        return f"{line[1]}{again}\n" if again else ""
+        new = write(node) if isinstance(node, Import) else None
+        return line[0] if new is None else f"{line[1]}{new}\n" if new else ""
 
-    return _edit(text, find)
+    return edit(text, find)
 
 
 def _replace(new: str, _old: str) -> str:
     return new
 
 
-def _bind_again(node: ast.ImportFrom) -> str:
-    return "; ".join(f"{alias.asname} = {alias.name}" for alias in node.names if alias.asname not in (None, alias.name))
-
-
-def _find_examples(tree: ast.Module) -> Iterator[_Edit]:
+def _find_examples(tree: ast.Module) -> Iterator[Edit]:
     for node in ast.walk(tree):
         if isinstance(node, Definition) and (docstring := _docstring_of(node)):
             yield docstring, _cut_at_example
@@ -153,7 +149,7 @@ def _docstring_of(node: Definition) -> ast.Constant | None:
     return None
 
 
-def _edit(text: str, find: Callable[[ast.Module], Iterator[_Edit]]) -> str:
+def edit(text: str, find: Callable[[ast.Module], Iterator[Edit]]) -> str:
     """The text with the source of some nodes changed; as it was if it would be no Python then."""
     with parsing():
         tree = ast.parse(text)

@@ -1,31 +1,29 @@
 """A function, plus everything at module level it uses, as one self-contained file.
 
 It comes from the steps of a session, or from a module and those beside it. A session is not a file: names are bound
-again, and a constant may have been made from a value that has changed since. So each name is looked up as of the moment
-it is needed: what a statement needs when it runs, among those before it; what a function needs when it is called, among
-all. The statements found keep their order.
+again, and a constant may have been made from a value that has changed since, so that what is needed is chosen by the
+moment at which it is. The statements found keep their order.
 
-What another module gives is copied too, under its own name. Two of one name in two modules are a problem, as is each
-use of a module that no text can follow.
+What another module gives is copied too, under its own name; where two modules have one name for different things, one
+of these is renamed. What no text can follow is a problem, such as a module that is used as a whole.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
+import re
 from collections.abc import Iterator, Sequence
 
 from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library.assembly import MODULE_PIECE, Piece, cut_examples, find_clashes, replace_imports, write_file
+from dynasaur_mcp.library.choosing import Choice
 from dynasaur_mcp.library.modules import SESSION, Modules, Reference
-from dynasaur_mcp.library.rules import Function
+from dynasaur_mcp.library.renaming import UnsafeError, rename
+from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES, Function
 from dynasaur_mcp.library.script import find_script
 from dynasaur_mcp.library.statements import Statement, read_import
-from dynasaur_mcp.library.symbols import Definition, Import, Inside, find_annotated
+from dynasaur_mcp.library.symbols import Definition, Import, find_annotated
 from dynasaur_mcp.types import Problem
-
-MAX_STATEMENTS = 150
-"""What needs more is a whole package: nobody reads that in an action."""
 
 
 def extract_function(steps: Sequence[str], name: str) -> str:
@@ -52,17 +50,21 @@ def extract_from(modules: Modules, function: Reference) -> str:
 def _extract(modules: Modules, function: Reference, headline: str, block: str) -> str:
     if problem := _find_missing(modules, function):
         raise ActionInvalid(headline, [problem])
-    closure = _Closure(modules, function)
-    closure.choose()
+    choice = Choice(modules, function)
+    choice.choose()
+    problems = choice.problems
     pieces: list[tuple[str, Piece]] = []
-    problems = closure.problems
     if not problems:
-        statements = closure.ordered()
-        pieces = [(module, piece) for module, statement in statements for piece in closure.write(module, statement)]
-        problems = [*(problem for each in statements for problem in closure.check(*each)), *find_clashes(pieces)]
+        copy = _Copy(choice)
+        problems = [problem for each in copy.statements for problem in copy.check(*each)]
+        pieces = [] if problems else copy.write_all(problems)
     if problems:
         raise ActionInvalid(headline, list(dict.fromkeys(problems)))
-    return write_file(block, pieces)
+    source = write_file(block, pieces)
+    if (size := len(source.encode(errors="replace"))) > MAX_SOURCE_BYTES:
+        what = f"with all that it uses it has {size / 1_000_000:.1f} MB, of {len(pieces):,} statements"
+        raise ActionInvalid(headline, [Problem(f"{what}: an action has 1 MB at most.")])
+    return source
 
 
 def _find_missing(modules: Modules, function: Reference) -> Problem | None:
@@ -81,146 +83,34 @@ def _find_missing(modules: Modules, function: Reference) -> Problem | None:
     return Problem(f"{function.name[:60]!r} {what}. Its functions: {there}.")
 
 
-class _Closure:
-    """The statements without which a function would not be what it is."""
+class _Copy:
+    """The statements chosen, as they can stand in one file."""
 
-    def __init__(self, modules: Modules, function: Reference) -> None:
-        self.problems: list[Problem] = []
-        self._modules = modules
-        self._function = function
-        self._chosen: dict[str, set[int]] = {}
-        """Positions by module."""
-        self._links: dict[Reference, Reference] = {}
-        """What names that are imported from another module are there."""
-        self._attributes: set[tuple[Reference, str]] = set()
-        """`a.b` in what was found, for any name `a`."""
-        self._used: dict[str, set[str]] = {}
-        """For each module that is imported as a whole, what is used of it."""
-        self._inner: dict[tuple[str, bool], set[Reference]] = {}
-        """By module, what it imports from others within functions (False), and within statements that run at once."""
-        self._waiting: list[tuple[str, str, int]] = []
+    def __init__(self, choice: Choice) -> None:
+        self.statements = choice.ordered()
+        self._choice = choice
+        self._modules = choice.modules
+        self._names: dict[Reference, str] = {}
+        """New names of what is called like something else in another module."""
 
-    def choose(self) -> None:
-        """Find them all, or why that cannot be."""
-        asked: set[tuple[str, str, int]] = set()
-        self._need(self._function)
-        while not self.problems and (self._waiting or self._need_attributes()):
-            need = self._waiting.pop()
-            if need in asked:
-                continue
-            asked.add(need)
-            self._choose(*need)
-            if sum(map(len, self._chosen.values())) > MAX_STATEMENTS:
-                self.problems.append(Problem(f"it needs more than {MAX_STATEMENTS} statements of other code."))
+    def write_all(self, problems: list[Problem]) -> list[tuple[str, Piece]]:
+        """What the file is to be made of, each with its module. Adds to `problems` what cannot be told apart."""
+        pieces = self._write_all()
+        clashes = dict(find_clashes(pieces))
+        for name, texts in clashes.items():
+            own = self._choice.function.module
+            kept = texts[own] if own in texts else next(iter(texts.values()))
+            for module in (module for module in texts if texts[module] != kept):
+                self._names[Reference(module, name)] = _find_free(module, name, pieces)
+        try:
+            pieces = self._write_all() if clashes else pieces
+        except UnsafeError as error:
+            modules = ", another in ".join(map(repr, clashes[error.name]))
+            problems.append(Problem(f"{error.name!r} is one thing in {modules}, and cannot be renamed: {error}."))
+        return pieces
 
-    def _choose(self, module: str, wanted: str, moment: int) -> None:
-        for position in self._find(module, wanted, moment):
-            statement = self._modules.statements(module)[position]
-            if position not in self._chosen.setdefault(module, set()):
-                self._chosen[module].add(position)
-                self._note(module, wanted, statement)
-            later = (
-                statement.later | statement.examples.names if self._is_target(module, statement) else statement.later
-            )
-            # What runs now may leave something behind that is called at any time.
-            end = len(self._modules.statements(module))
-            # Sorted, so that the same function always gives the same file.
-            self._waiting += [(module, other, position) for other in sorted(statement.now)]
-            self._waiting += [(module, other, when) for other in sorted(later) for when in sorted({moment, end})]
-
-    def _note(self, module: str, wanted: str, statement: Statement) -> None:
-        target = self._modules.follow(module, statement.node)
-        if target and not statement.is_star_import:
-            self._link(Reference(module, wanted), target)
-        for inside in self._looked_at(module, statement):
-            self._attributes |= {(Reference(module, name), attribute) for name, attribute in inside.attributes}
-            for target in (target for node in inside.imports for target in self._follow_inner(module, node)):
-                self._inner.setdefault((module, not isinstance(statement.node, Definition)), set()).add(target)
-                self._need(target)
-
-    def _looked_at(self, module: str, statement: Statement) -> list[Inside]:
-        return [statement.inside, *([statement.examples] if self._is_target(module, statement) else [])]
-
-    def _find(self, module: str, wanted: str, moment: int) -> list[int]:
-        found = self._modules.find_binding(module, wanted, moment)
-        if found or hasattr(builtins, wanted) or wanted.startswith("__"):
-            return found
-        star = self._modules.find_star(module, wanted, moment)
-        if star:
-            self._link(Reference(module, wanted), star[1])
-            return [star[0]]
-        statements = self._modules.statements(module)[:moment]
-        return [position for position, statement in enumerate(statements) if statement.binds_anything]
-
-    def _link(self, name: Reference, target: Reference) -> None:
-        self._links[name] = target
-        if target.name:
-            self._need(target)
-        else:
-            self._used.setdefault(target.module, set())
-
-    def _need(self, target: Reference) -> None:
-        if self._modules.binds(target):
-            self._waiting.append((target.module, target.name, len(self._modules.statements(target.module))))
-        else:
-            self.problems.append(Problem(f"it uses {target.name!r} of {target.module!r}, where no statement makes it."))
-
-    def _need_attributes(self) -> bool:
-        """Ask for what is used of whole modules; whether there is anything new."""
-        # Those of a module come before those of a module in it.
-        for name, attribute in sorted(self._attributes):
-            target = self._links.get(name)
-            if not target or target.name:
-                continue
-            is_new = attribute not in self._used[target.module]
-            self._used[target.module].add(attribute)
-            if inner := self._find_inner(target.module, attribute):
-                self._link(Reference(name.module, f"{name.name}.{attribute}"), Reference(inner))
-            elif is_new:
-                self._need(Reference(target.module, attribute))
-        return bool(self._waiting)
-
-    def _find_inner(self, module: str, attribute: str) -> str:
-        """The module that `import a.b` makes an attribute of `a`; empty if it is none."""
-        inner = f"{module}.{attribute}"
-        return inner if inner in self._modules and not self._modules.binds(Reference(module, attribute)) else ""
-
-    def _follow_inner(self, module: str, node: Import) -> list[Reference]:
-        """What an import that is not at module level gives, if each name can stand at module level instead."""
-        if not isinstance(node, ast.ImportFrom):
-            return []
-        targets = [self._modules.follow(module, read_import(node, alias).node) for alias in node.names]
-        return [target for target in targets if target and target.name not in ("", "*")]
-
-    def _is_target(self, module: str, statement: Statement) -> bool:
-        return isinstance(statement.node, Function) and Reference(module, statement.node.name) == self._function
-
-    def ordered(self) -> list[tuple[str, Statement]]:
-        """Those found, each with its module, in an order in which they can run."""
-        order: dict[str, None] = {}
-        seen: set[str] = set()
-
-        def visit(module: str) -> None:
-            if module in seen:
-                return
-            seen.add(module)
-            now = frozenset().union(*(each.now for each in self._chosen_of(module)))
-            links = {name.name: target for name, target in self._links.items() if name.module == module}
-            hard = [target for name, target in links.items() if name.partition(".")[0] in now]
-            for target in [*hard, *sorted(self._inner.get((module, True), ()))]:
-                visit(target.module)
-            order[module] = None
-            # What is needed when called only: modules may import each other for that.
-            for target in [*links.values(), *sorted(self._inner.get((module, False), ()))]:
-                visit(target.module)
-
-        visit(self._function.module)
-        return [(module, statement) for module in order for statement in self._chosen_of(module)]
-
-    def _chosen_of(self, module: str) -> list[Statement]:
-        chosen = self._chosen.get(module, ())
-        statements = enumerate(self._modules.statements(module))
-        return [each for position, each in statements if position in chosen or (chosen and each.is_future_import)]
+    def _write_all(self) -> list[tuple[str, Piece]]:
+        return [(module, piece) for module, statement in self.statements for piece in self._write(module, statement)]
 
     def check(self, module: str, statement: Statement) -> Iterator[Problem]:
         """What keeps it from being in a file of its own."""
@@ -231,47 +121,69 @@ class _Closure:
             if self._modules.leads_inside(module, statement.node) and not self._modules.follow(module, statement.node):
                 yield Problem(f"it depends on `{shown}`, which cannot be followed.")
             return
-        for inside in self._looked_at(module, statement):
+        for inside in self._choice.looked_at(module, statement):
             for node in inside.imports:
-                if self._modules.leads_inside(module, node) and not self._is_followed(module, node):
+                if self._modules.leads_inside(module, node) and not self._choice.follow_inner(module, node):
                     yield Problem(f"it has `{ast.unparse(node)}` inside, which cannot be followed.")
             for name in sorted(inside.bare):
-                target = self._links.get(Reference(module, name))
+                target = self._choice.links.get(Reference(module, name))
                 if target and not target.name:
                     yield Problem(f"it uses the module {name!r} as a whole.")
 
-    def _is_followed(self, module: str, node: Import) -> bool:
-        return isinstance(node, ast.ImportFrom) and len(self._follow_inner(module, node)) == len(node.names)
-
-    def write(self, module: str, statement: Statement) -> Iterator[Piece]:
+    def _write(self, module: str, statement: Statement) -> Iterator[Piece]:
         """What stands for it in the file: itself, but for what it imports from another of the modules."""
         target = self._modules.follow(module, statement.node)
         if target is None:
-            yield self._write_plain(module, statement)
+            yield from self._write_plain(module, statement)
             return
-        is_last = not any(statement.binds & each.now for each in self._chosen_of(module))
+        is_last = not any(statement.binds & each.now for each in self._choice.chosen_of(module))
         # Under its own name it is there already.
         for name in sorted(statement.binds - {target.name}):
-            made = target.name
-            if not made:
+            if not target.name:
                 yield MODULE_PIECE
-                made = self._make_module(target.module)
-            yield Piece(f"{name} = {made}", statement.binds, is_last=is_last)
+            here, made = self._spell(Reference(module, name)), self._make(target)
+            if here != made:
+                yield Piece(f"{here} = {made}", frozenset([here]), is_last=is_last)
 
-    def _make_module(self, module: str) -> str:
-        made = {name: self._find_inner(module, name) for name in sorted(self._used[module])}
-        parts = (f"{name}={self._make_module(inner) if inner else name}" for name, inner in made.items())
-        return f"_Module({', '.join(parts)})"
+    def _make(self, target: Reference) -> str:
+        """What another module gives, or the module itself with what is used of it."""
+        if target.name:
+            return self._spell(target)
+        inner = {
+            name: self._choice.find_inner(target.module, name) for name in sorted(self._choice.used[target.module])
+        }
+        made = (Reference(module) if module else Reference(target.module, name) for name, module in inner.items())
+        return f"_Module({', '.join(f'{name}={self._make(each)}' for name, each in zip(inner, made, strict=True))})"
 
-    def _write_plain(self, module: str, statement: Statement) -> Piece:
-        text, is_target = statement.text, self._is_target(module, statement)
+    def _spell(self, name: Reference) -> str:
+        """What a name of a module is called in the file."""
+        seen: set[Reference] = set()
+        while name not in self._names and name not in seen:
+            seen.add(name)
+            target = self._choice.links.get(name)
+            # Under another name it is a statement of its own.
+            if not target or target.name != name.name:
+                return name.name
+            name = target
+        return self._names.get(name, name.name)
+
+    def _write_plain(self, module: str, statement: Statement) -> Iterator[Piece]:
+        text, is_target = statement.text, self._choice.is_target(module, statement)
         if isinstance(statement.node, Definition) and not is_target:
             text = cut_examples(text)
-        if any(inside.imports for inside in self._looked_at(module, statement)):
-            text = replace_imports(text, lambda node: self._is_followed(module, node), in_examples=is_target)
-        return Piece(
+        renamed = {name.name: self._spell(Reference(module, name.name)) for name in self._names}
+        renamed = {old: new for old, new in renamed.items() if old != new}
+        # Before its imports: what these give is local there.
+        text = rename(text, renamed)
+        inside = [each for inside in self._choice.looked_at(module, statement) for each in inside.imports]
+        if inside:
+            if any(not target.name for node in inside for _, target in self._choice.follow_inner(module, node)):
+                yield MODULE_PIECE
+            text = replace_imports(text, lambda node: self._write_inner(module, node), in_examples=is_target)
+        there = {target.name for target in self._choice.inner.get((module, True), ())}
+        yield Piece(
             text,
-            statement.binds - {target.name for target in self._inner.get((module, True), ())},
+            frozenset(renamed.get(name, name) for name in statement.binds - there),
             is_future_import=statement.is_future_import,
             is_import=statement.is_import,
             is_definition=isinstance(statement.node, Definition),
@@ -279,12 +191,28 @@ class _Closure:
             for_types=statement.for_types and not self._is_for_schemas(statement),
         )
 
+    def _write_inner(self, module: str, node: Import) -> str | None:
+        found = self._choice.follow_inner(module, node)
+        if not found:
+            return None
+        others = (read_import(node, alias) for alias in node.names)
+        kept = [each.text for each in others if not self._modules.leads_inside(module, each.node)]
+        pairs = [(name, self._make(target)) for name, target in found]
+        return "; ".join([*kept, *(f"{name} = {made}" for name, made in pairs if name != made)])
+
     def _is_for_schemas(self, statement: Statement) -> bool:
         """What the function takes and gives must be known when it runs, too; but `_typeshed` is never there then."""
         is_stub = isinstance(statement.node, ast.ImportFrom) and (statement.node.module or "").startswith("_typeshed")
         return not is_stub and bool(statement.binds & self._named_in_signature())
 
     def _named_in_signature(self) -> frozenset[str]:
-        module, name = self._function.module, self._function.name
+        module, name = self._choice.function.module, self._choice.function.name
         nodes = [each.node for each in self._modules.statements(module) if name in each.binds]
         return frozenset(found for node in nodes if isinstance(node, Function) for found in find_annotated(node))
+
+
+def _find_free(module: str, name: str, pieces: Sequence[tuple[str, Piece]]) -> str:
+    new = f"_{module.rpartition('.')[2].strip('_')}_{name}"
+    while any(re.search(rf"\b{new}\b", piece.text) for _, piece in pieces):
+        new += "_"
+    return new

@@ -12,15 +12,19 @@ from typing import Any
 
 from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library.reading import parsing
-from dynasaur_mcp.library.rules import Function
+from dynasaur_mcp.library.rules import Function, walk_own
 from dynasaur_mcp.library.symbols import Definition
 from dynasaur_mcp.types import Problem
 
 _MAX_RANGE = 1000
-_IMPORTS = {"Any": "from typing import Any", "Iterable": "from collections.abc import Iterable"}
+_IMPORTS = {
+    "Any": "from typing import Any",
+    "Iterable": "from collections.abc import Iterable",
+    "Iterator": "from collections.abc import Iterator",
+}
 _COLLECTORS = ("frozenset", "list", "set", "sorted", "tuple")
 
-_Call = tuple[dict[str, Any], str]
+_Call = tuple[dict[str, list[Any]], str]
 """What an example gives to each parameter, as far as it can be told, and the type of what comes back, or empty."""
 
 
@@ -42,7 +46,7 @@ def add_types(source: str, name: str) -> str:
     problems: list[Problem] = []
     for argument, default in _pair_defaults(function.args):
         if argument.annotation is None:
-            seen = [given[argument.arg] for given, _ in calls if argument.arg in given]
+            seen = [value for given, _ in calls for value in given.get(argument.arg, ())]
             if kind := _guess_parameter(seen, default):
                 inserts.append((argument.end_lineno or 0, argument.end_col_offset or 0, f": {kind}"))
             else:
@@ -100,16 +104,17 @@ def _evaluate(node: ast.expr, names: dict[str, Any]) -> Any:
         raise ValueError from None
 
 
-def _read_arguments(arguments: ast.arguments, call: ast.Call, names: dict[str, Any]) -> dict[str, Any]:
+def _read_arguments(arguments: ast.arguments, call: ast.Call, names: dict[str, Any]) -> dict[str, list[Any]]:
     places = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
     pairs: list[tuple[str, ast.expr]] = []
     if not any(isinstance(each, ast.Starred) for each in call.args):
-        pairs += zip(places, call.args, strict=False)
+        several = [arguments.vararg.arg] * len(call.args) if arguments.vararg else []
+        pairs += zip([*places, *several], call.args, strict=False)
     pairs += [(keyword.arg, keyword.value) for keyword in call.keywords if keyword.arg]
-    given: dict[str, Any] = {}
+    given: dict[str, list[Any]] = {}
     for name, node in pairs:
         with contextlib.suppress(ValueError):
-            given[name] = _evaluate(node, names)
+            given.setdefault(name, []).append(_evaluate(node, names))
     return given
 
 
@@ -145,11 +150,10 @@ def _guess_returned(function: Function, shown: Sequence[str]) -> str:
     kinds = dict.fromkeys(shown)
     if kinds:
         return "Any" if "Any" in kinds else " | ".join(kinds)
-    inside = [each for statement in function.body for each in ast.walk(statement)]
-    gives = any(
-        isinstance(each, ast.Yield | ast.YieldFrom) or (isinstance(each, ast.Return) and each.value) for each in inside
-    )
-    return "" if gives else "None"
+    own = [each for statement in function.body for each in walk_own(statement)]
+    if any(isinstance(each, ast.Yield | ast.YieldFrom) for each in own):
+        return "" if isinstance(function, ast.AsyncFunctionDef) else "Iterator[Any]"
+    return "" if any(isinstance(each, ast.Return) and each.value for each in own) else "None"
 
 
 def name_type(values: Iterable[Any]) -> str:
@@ -186,6 +190,8 @@ def _pair_defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr
     places = [*arguments.posonlyargs, *arguments.args]
     yield from zip(places, [*[None] * (len(places) - len(arguments.defaults)), *arguments.defaults], strict=True)
     yield from zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    if arguments.vararg:
+        yield arguments.vararg, None
 
 
 def _find_colon(source: str, line: int) -> tuple[int, int]:

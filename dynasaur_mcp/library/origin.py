@@ -6,9 +6,11 @@ import ast
 import functools
 import importlib.machinery
 import importlib.metadata
+import io
 import os
 import stat
 import sys
+import tokenize
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +20,7 @@ from dynasaur_mcp.errors import ActionError, ActionInvalid
 from dynasaur_mcp.library.folder import INIT_MARK
 from dynasaur_mcp.library.modules import Modules, Reference
 from dynasaur_mcp.library.reading import parse_source, read_action
-from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES, Function
+from dynasaur_mcp.library.rules import CODING_COOKIE, MAX_SOURCE_BYTES, Function
 from dynasaur_mcp.library.statements import is_main_guard
 from dynasaur_mcp.library.symbols import parse
 
@@ -195,9 +197,23 @@ def _decode(read: Callable[[], bytes]) -> str:
     """Its text; empty if it is none, or too large."""
     data = read()
     try:
-        return data.decode("utf-8-sig") if len(data) <= MAX_SOURCE_BYTES else ""
-    except UnicodeDecodeError:
+        return _decode_source(data) if len(data) <= MAX_SOURCE_BYTES else ""
+    except (UnicodeDecodeError, SyntaxError):
         return ""
+
+
+def _decode_source(data: bytes) -> str:
+    """As Python does, without what a file says of its encoding: what is kept is UTF-8.
+
+    Raises:
+        UnicodeDecodeError, SyntaxError: it is not in the encoding that it says, or Python has none of that name.
+    """
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+    text = data.decode(encoding)
+    if encoding.startswith("utf-8"):
+        return text
+    lines = text.split("\n", 2)
+    return "\n".join([*("" if CODING_COOKIE.match(line) else line for line in lines[:2]), *lines[2:]])
 
 
 def _explain_unread(data: bytes) -> Iterator[str]:
@@ -206,9 +222,9 @@ def _explain_unread(data: bytes) -> Iterator[str]:
         yield f"it has more than {MAX_SOURCE_BYTES // 1_000_000} MB."
         return
     try:
-        parse_source(data.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        yield "it is not UTF-8."
+        parse_source(_decode_source(data))
+    except (UnicodeDecodeError, SyntaxError):
+        yield "it is not in the encoding that it says, or not UTF-8 where it says none."
     except ActionInvalid as error:
         yield from map(str, error.problems)
 

@@ -185,6 +185,9 @@ def _read_parameters(arguments: ast.arguments, descriptions: Mapping[str, str]) 
             default=ast.unparse(default) if default else None,
             description=descriptions.get(argument.arg, ""),
         )
+    if several := arguments.vararg:
+        annotation = f"list[{ast.unparse(several.annotation)}]" if several.annotation else ""
+        yield Parameter(several.arg, annotation, "[]", descriptions.get(several.arg, ""))
 
 
 def _raw_docstring(function: Function) -> str:

@@ -22,7 +22,7 @@ MAX_HOSTS = 20
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-_CODING_COOKIE = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+CODING_COOKIE = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 
 
 def walk_own(node: ast.AST) -> Iterator[ast.AST]:
@@ -78,7 +78,7 @@ def check_text(source: str) -> Iterator[Problem]:
         if size > MAX_SOURCE_BYTES:
             yield from check_size(size)
     for number, text in enumerate(source.split("\n", 2)[:2], 1):
-        cookie = _CODING_COOKIE.match(text)
+        cookie = CODING_COOKIE.match(text)
         if cookie and cookie[1].lower().replace("_", "-") not in ("utf-8", "utf8"):
             yield Problem(f"it says that it is encoded as {cookie[1]}. Files are UTF-8: remove that line.", number)
 
@@ -114,16 +114,13 @@ def _propose_name(name: str) -> str:
 
 
 def check_signature(function: Function) -> Iterator[Problem]:
-    """Every argument can be given by name and has a type; so has what comes back."""
+    """Every argument can be given by name, `*values` as a list, and has a type; so has what comes back."""
     arguments = function.args
-    for star, argument in (("*", arguments.vararg), ("**", arguments.kwarg)):
-        if argument:
-            hint = "Name each parameter, or take one list or dict"
-            yield Problem(f"{star}{argument.arg} cannot be described to a caller. {hint}.", argument.lineno)
-    if arguments.posonlyargs:
-        line = arguments.posonlyargs[0].lineno
-        yield Problem("parameters before `/` cannot be given by name. Remove the `/`.", line)
-    for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+    if named := arguments.kwarg:
+        hint = "Name each parameter, or take one dict"
+        yield Problem(f"**{named.arg} cannot be described to a caller. {hint}.", named.lineno)
+    several = [arguments.vararg] if arguments.vararg else []
+    for argument in (*arguments.posonlyargs, *arguments.args, *several, *arguments.kwonlyargs):
         if argument.annotation is None:
             what = f"parameter {argument.arg!r} of {function.name!r} has no type"
             yield Problem(f"{what}. Write one, such as `{argument.arg}: str`.", argument.lineno)

@@ -111,10 +111,15 @@ def find_root(node: ast.expr) -> str:
 
 def find_annotated(node: ast.stmt) -> Iterator[str]:
     """Names in annotations, which may be text or never looked at when it runs."""
+    for annotation in find_annotations(node):
+        yield from _find_names_in_annotation(annotation)
+
+
+def find_annotations(node: ast.AST) -> Iterator[ast.expr]:
     for each in ast.walk(node):
         annotation = getattr(each, "returns", None) or getattr(each, "annotation", None)
         if isinstance(annotation, ast.expr):
-            yield from _find_names_in_annotation(annotation)
+            yield annotation
 
 
 def read_examples(function: Function) -> Iterator[ast.Module]:
@@ -144,10 +149,10 @@ def _find_names_in_annotation(annotation: ast.expr) -> Iterator[str]:
         if isinstance(each, ast.Name):
             yield each.id
         elif isinstance(each, ast.Constant) and isinstance(each.value, str):
-            yield from _find_names_in_text(each.value)
+            yield from find_names_in_text(each.value)
 
 
-def _find_names_in_text(text: str) -> Iterator[str]:
+def find_names_in_text(text: str) -> Iterator[str]:
     if tree := parse(text.strip()):
         yield from (each.id for each in ast.walk(tree) if isinstance(each, ast.Name))
 

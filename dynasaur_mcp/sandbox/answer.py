@@ -67,6 +67,7 @@ class Done(BaseModel):
     phase: str = ""
     bytes: int = Field(default=0, ge=0)
     problems: list[str] = Field(default_factory=list)
+    is_unfit: bool = False
     schemas: _Schemas | None = None
     passed: int = 0
     failures: list[str] = Field(default_factory=list)

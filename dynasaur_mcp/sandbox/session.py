@@ -148,6 +148,7 @@ class Session:
         schemas = Schemas(**done.schemas.model_dump()) if done.schemas else None
         return Check(
             problems=tuple(map(Problem, done.problems)),
+            is_unfit=done.is_unfit,
             schemas=schemas,
             tests=Tests(passed=done.passed, failures=tuple(done.failures)),
             output=output,

@@ -10,6 +10,8 @@ import pytest
 from tests.conftest import write
 
 MEAN = '''"""Numbers."""
+from collections.abc import Callable
+
 from .base import check as _check
 
 SCALE = 2
@@ -54,6 +56,15 @@ def total(*values: int) -> int:
     3
     """
     return sum(values)
+
+
+def lazily(make: Callable[[], int]) -> int:
+    """What a function makes.
+
+    >>> lazily(lambda: 3)
+    3
+    """
+    return make()
 
 
 def _private(value: int) -> int:

@@ -17,6 +17,19 @@ def test_one_file_of_a_package_brings_what_it_uses_beside_it(jailed: Run, packag
     assert "def check(" in library(tmp_path)["mean"]
 
 
+def test_a_file_is_read_in_the_encoding_that_it_says(jailed: Run, tmp_path: Path) -> None:
+    text = ADD.replace('"""', '"""Für alle: ', 1)
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "old.py").write_bytes(f"#!/usr/bin/python\n# -*- coding: latin-1 -*-\n{text}".encode("latin-1"))
+    (folder / "nowhere.py").write_bytes(b"# -*- coding: nowhere -*-\n")
+    told = rows(jailed("actions", "import", str(folder)))
+    assert told["add"] == ("kept", "v1, 1/1 tests, active")
+    assert told["py"][0] == "skipped"
+    assert "Für alle: " in library(tmp_path)["add"]
+    assert "latin" not in library(tmp_path)["add"]
+
+
 def test_what_is_no_python_is_skipped_and_says_why(jailed: Run, tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     folder.mkdir()
@@ -30,7 +43,7 @@ def test_what_is_no_python_is_skipped_and_says_why(jailed: Run, tmp_path: Path) 
     told = dict(line.split("\t", 1) for line in ran.stdout.splitlines())
     python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
     assert told == {
-        "binary.py": "skipped\tit is not UTF-8.",
+        "binary.py": "skipped\tit is not in the encoding that it says, or not UTF-8 where it says none.",
         "broken.py": f"skipped\tline 1: does not parse with {python}: invalid syntax in `def f(:`. Correct the syntax.",
         "large.py": "skipped\tit has more than 1 MB.",
         "add": "kept\tv1, 1/1 tests, active",
@@ -116,7 +129,7 @@ def test_what_cannot_be_copied_is_borrowed_from_its_package(jailed: Run, tmp_pat
     text = 'from .base import g\n\nN = 1\n\n\ndef f(a: int) -> int:\n    """F.\n\n    >>> f(1)\n    4\n    """\n'
     files = {
         "tangled/__init__.py": "",
-        "tangled/base.py": "N = 2\n\n\ndef g(a):\n    return a + N\n",
+        "tangled/base.py": "N = 2\n\n\ndef g(a):\n    global N\n    return a + N\n",
         "tangled/top.py": f"{text}    return g(a) + N\n",
         "tangled-1.5.dist-info/METADATA": "Metadata-Version: 2.1\nName: tangled\nVersion: 1.5\n",
         "tangled-1.5.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: us\nRoot-Is-Purelib: true\nTag: py3-none-any\n",

@@ -1,36 +1,15 @@
-"""A function with all that it uses: found by symbols and statements, put together to a file by closure and assembly."""
+"""A function of a session with all that it uses: found by symbols and statements, put together to a file."""
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 import sys
-from typing import Any
 
 import pytest
 
 from dynasaur_mcp.errors import ActionInvalid
-from dynasaur_mcp.library.closure import extract_from, extract_function
-from dynasaur_mcp.library.modules import Modules, Reference
 from dynasaur_mcp.library.reading import read_action
 
-
-def extract(*steps: str) -> str:
-    return extract_function(steps, "f")
-
-
-def extract_file(text: str, **others: str) -> str:
-    """Function f of package `p`'s module `m`; `others` are modules beside it, `init` the package itself."""
-    texts = {f"p.{name}".removesuffix(".init"): other for name, other in {"init": "", "m": text, **others}.items()}
-    modules = Modules({name: lambda text=text: text for name, text in texts.items()}, frozenset({"p"}))  # type: ignore[misc]
-    return extract_from(modules, Reference("p.m", "f"))
-
-
-def call(source: str, *arguments: object) -> Any:
-    names: dict[str, Any] = {"__name__": "f"}
-    exec(compile(source, "f.py", "exec"), names)
-    return names["f"](*arguments)
+from .extracting import call, extract, extract_file
 
 
 def test_everything_it_uses_comes_along_and_nothing_else() -> None:
@@ -120,31 +99,6 @@ def test_what_it_was_decorated_with_sees_what_came_later() -> None:
     assert call(source) == 3
 
 
-@pytest.mark.parametrize(
-    ("text", "returned"),
-    [
-        ("import json as j\nfrom re import escape as e\ndef f(): return j.dumps(e('a'))", '"a"'),
-        ("async def g(): return 5\nimport asyncio\ndef f(): return asyncio.run(g())", 5),
-        ("from typing import Union\nN = Union[int, str]\ndef f(n: 'N' = 1) -> N: return n", 1),
-        ("T = {}\ndef fill(): T['a'] = 1\nfill()\ndef f(): return T", {"a": 1}),
-        ("def init():\n    global N\n    N = 6\ninit()\ndef f(): return N", 6),
-        ("T = []\ndef add(g):\n    T.append(g.__name__)\n    return g\n@add\ndef g(): ...\ndef f(): return T", ["g"]),
-        ("T = []\ndef grow(t): t.append(1)\ngrow(T)\ndef f(): return T", [1]),
-        ("def g(): return 1\ng.x = 4\ndef f(): return g.x", 4),
-        ("for N in range(3): globals()[f'N{N}'] = N\ndef f(): return N2", 2),
-        ("import sys\nif sys.version_info > (3,):\n    N = 3\nelse:\n    N = 2\ndef f(): return N", 3),
-        (
-            "try:\n    import tomllib as t\nexcept ImportError:\n    t = None\ndef f(): return t.loads('a = 1')",
-            {"a": 1},
-        ),
-        ("from enum import Enum\nclass E(Enum):\n    A = 1\ndef f(e: E = E.A) -> int: return e.value", 1),
-        ("def f(): return 1\nif __name__ == '__main__':\n    f = None", 1),
-    ],
-)
-def test_what_a_function_of_a_file_needs_is_found(text: str, returned: object) -> None:
-    assert call(extract_file(text)) == returned
-
-
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="newer syntax: refused by its line where Python is older")
 @pytest.mark.parametrize(
     ("text", "returned"),
@@ -173,117 +127,11 @@ def test_newer_syntax_than_pythons_own_is_named_with_its_version() -> None:
         read_action("type T = int\ndef f(t: T) -> T: return t")
 
 
-@pytest.mark.parametrize(
-    ("text", "others"),
-    [
-        ("from .b import g\ndef f(): return g()", {"b": "N = 7\ndef g(): return N"}),
-        ("from p.b import g as h\ndef f(): return h()", {"b": "def g(): return 7"}),
-        ("from . import b\ndef f(): return b.g() + b.N", {"b": "N = 3\ndef g(): return 4"}),
-        ("import p.b as x\ndef f(): return x.g()", {"b": "def g(): return 7"}),
-        ("import p.b\ndef f(): return p.b.g()", {"b": "def g(): return 7"}),
-        ("import p.b, p.c\nM = p.c.N\ndef f(): return p.b.g() + M", {"b": "def g(): return 3", "c": "N = 4"}),
-        (
-            "import p.b.d\nfrom . import c\ndef f(): return p.b.d.g() + c.h()",
-            {"b": "", "b.d": "N = 4\ndef g(): return 3", "c": "import p.b.d\ndef h(): return p.b.d.N"},
-        ),
-        ("from .b import *\ndef f(): return g()", {"b": "from .c import g", "c": "def g(): return 7"}),
-        ("from . import g\ndef f(): return g()", {"init": "from .b import *", "b": "def g(): return 7"}),
-        ("def f():\n    from .b import g as h\n    return h()", {"b": "def g(): return 7"}),
-        ("def f():\n    from .b import g\n    return g()", {"b": "def g(): return 7"}),
-        (
-            "try:\n    from .b import g\nexcept ImportError:\n    g = None\ndef f(): return g()",
-            {"b": "def g(): return 7"},
-        ),
-        (
-            "try:\n    from .b import g\n    N = g()\nexcept ImportError:\n    N = 0\ndef f(): return N",
-            {"b": "def g(): return 7"},
-        ),
-        ("from .b import g\ndef f(): return g()\ndef h(): return 7", {"b": "from . import m\ndef g(): return m.h()"}),
-        ("import re\nfrom .b import g\ndef f(): return re and g()", {"b": "import re\ndef g(): return 7 if re else 0"}),
-    ],
-)
-def test_what_other_modules_give_is_copied(text: str, others: dict[str, str]) -> None:
-    source = extract_file(text, **others)
-    assert call(source) == 7
-    assert "import *" not in source
-    assert not re.search(r"(from|import) (\.|p)", source)
-
-
-def test_the_same_function_gives_the_same_file_in_every_process() -> None:
-    code = """
-from dynasaur_mcp.library.closure import extract_from
-from dynasaur_mcp.library.modules import Modules, Reference
-letters = "abcdefgh"
-texts = {letter: lambda letter=letter: f"def use_{letter}(): ..." for letter in letters}
-calls = "; ".join(f"use_{letter}()" for letter in letters)
-texts["m"] = lambda: "\\n".join([*(f"from {each} import use_{each}" for each in letters), f"def f(): {calls}"])
-print(extract_from(Modules(texts), Reference("m", "f")))
-"""
-    written = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": str(seed)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in range(1, 5)
-    ]
-    assert written[0].count("def use_") == 8
-    assert len(set(written)) == 1
-
-
-def test_names_for_types_only_are_there_when_schemas_are_made() -> None:
-    source = extract_file(
-        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
-        "    from datetime import date\n    import nothing\ndef g(x: nothing.A): return x\n"
-        "def f(day: date) -> date: return g(day)"
-    )
-    assert "\nfrom datetime import date\n" in source
-    assert "if TYPE_CHECKING:\n    import nothing\n" in source
-
-
-def test_imports_of_its_own_module_in_examples_are_left_out() -> None:
-    examples = ">>> from p.m import f, g\n    >>> f() == g()\n    True"
-    source = extract_file(f'def g(): return 1\ndef f():\n    """F.\n\n    {examples}\n    """\n    return 1\n')
-    assert "import" not in source
-    assert "def g()" in source
-
-
-def test_other_imports_in_examples_stay_and_new_names_are_bound_again() -> None:
-    examples = ">>> from os import path\n    >>> from p.m import g,\n    >>> from p.m import g as h\n    >>> h()\n    1"
-    source = extract_file(f'def g(): return 1\ndef f():\n    """F.\n\n    {examples}\n    """\n    return g()\n')
-    again = examples.replace("from p.m import g as h", "h = g")
-    assert again in source
-
-
-@pytest.mark.parametrize(
-    ("text", "others", "said"),
-    [
-        (
-            "from .b import g\nN = 1\ndef f(): return N + g()",
-            {"b": "N = 2\ndef g(): return N"},
-            "'N' is one thing in 'p.m', another in 'p.b'",
-        ),
-        ("from . import b\ndef f(): return vars(b)", {"b": "N = 1"}, "uses the module 'b' as a whole"),
-        ("import p.b\ndef f(): return vars(p.b)", {"b": "N = 1"}, "uses the module 'p.b' as a whole"),
-        ("def f():\n    import p.b\n    return p.b.N", {"b": "N = 1"}, "`import p.b` inside"),
-        ("from ._fast import g\ndef f(): return g()", {}, "`from ._fast import g`, which cannot be followed"),
-        ("from .b import g\ndef f(): return g()", {"b": "N = 1"}, "uses 'g' of 'p.b'"),
-        (
-            "\n".join(f"N{n} = {n}" for n in range(200))
-            + "\ndef f(): return ("
-            + ",".join(f"N{n}" for n in range(200))
-            + ")",
-            {},
-            "more than 150",
-        ),
-    ],
-)
-def test_what_cannot_be_copied_is_explained(text: str, others: dict[str, str], said: str) -> None:
-    with pytest.raises(ActionInvalid, match="cannot be copied") as raised:
-        extract_file(text, **others)
-    assert said in str(raised.value)
+def test_what_uses_much_is_copied_up_to_the_size_of_an_action() -> None:
+    names = [f"N{number}" for number in range(400)]
+    assert call(extract("\n".join(f"{name} = 1" for name in names), f"def f(): return {' + '.join(names)}")) == 400
+    with pytest.raises(ActionInvalid, match=r"has 1\.2 MB, of 2 statements: an action has 1 MB at most"):
+        extract(f"N = {'x' * 1_200_000!r}", "def f(): return N")
 
 
 def test_imports_of_actions_are_kept_and_only_those_used() -> None:

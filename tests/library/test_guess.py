@@ -42,6 +42,10 @@ def sign(source: str) -> str:
         (write("x", ">>> f({1, 2})\n{1}"), "x: set[int] -> set[int]"),
         (write("x", ">>> f(b'a')\nTrue"), "x: bytes -> bool"),
         (write("x, *, y", ">>> f(1, y='a')\n1"), "x: int, *, y: str -> int"),
+        (write("x, *y", ">>> f(1)\n1", ">>> f(1, 'a', 2.5)\n1"), "x: int, *y: float | str -> int"),
+        (write("*x", ">>> list(f([1], ['a']))\n[1]"), "*x: list[int | str] -> Iterable[int]"),
+        (write("x: int", body="yield x"), "x: int -> Iterator[Any]"),
+        (write("x: int", body="print(lambda: (yield x))"), "x: int -> None"),
         (write("x", ">>> f(range(3))\n3"), "x: Iterable[int] -> int"),
         (write("x", ">>> rows = [[1], [2]]\n>>> f(rows)\n2"), "x: list[list[int]] -> int"),
         (write("x", ">>> list(f([1]))\n[1]", body="yield from x"), "x: list[int] -> Iterable[int]"),
@@ -73,6 +77,7 @@ def test_import_that_a_type_needs_comes_before_decorators_and_after_the_future()
     [
         (write("x, y", ">>> f(1, g())\n1"), "'y' has no type"),
         (write("x", ">>> f(*[1])\n1"), "'x' has no type"),
+        (write("*x", body="print(x)"), "'x' has no type"),
         (write("x=g()", above="def g(): return 1\n", body="print(x)"), "'x' has no type"),
         (write("x", ">>> f(1 +)\n1", body="print(x)"), "'x' has no type"),
         (write("x", ">>> y = g()\n>>> f(y)\n1"), "'x' has no type"),

@@ -87,6 +87,16 @@ def test_parameters_are_described_in_any_docstring_style(docstring: str, capfd: 
     assert capfd.readouterr().err == ""
 
 
+def test_several_values_are_a_list_that_may_be_empty() -> None:
+    action = read_action('def f(a: int, /, *rows: str, b: int) -> int:\n    """F.\n\n    :param rows: some"""\n')
+    assert [(each.name, each.annotation, each.default) for each in action.parameters] == [
+        ("a", "int", None),
+        ("b", "int", None),
+        ("rows", "list[str]", "[]"),
+    ]
+    assert action.parameters[-1].description == "some"
+
+
 @pytest.mark.parametrize(
     ("docstring", "summary"),
     [
@@ -116,7 +126,7 @@ def test_summary_is_one_line_of_what_it_does(docstring: str, summary: str) -> No
         ("def f(a, b): ...", "'f' does not say what type it returns"),
         ("def f(a, b): ...", "'f' has no docstring"),
         ("def f(*rows: int, **more: int) -> None: ...", "**more cannot be described"),
-        ("def f(a: int, /) -> None: ...", "cannot be given by name"),
+        ("def f(*rows) -> None: ...", "parameter 'rows' of 'f' has no type"),
         ('def f() -> None:\n    """>>> f()"""', "begins with an example. First say what it does"),
         ('def f() -> None:\n    """F.\n\n    >>> f(1\n  2\n    """', "line 5: an example in the docstring"),
         ("from .g import g", "line 1: a relative import"),

@@ -49,7 +49,7 @@ def check_action(channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
             elif len(done["failures"]) < MAX_FAILURES:
                 done["failures"].append(f"{test}: {failure[:_MAX_FAILURE_CHARACTERS]}")
     except SchemaError as error:
-        done["problems"] = [str(error)]
+        done.update(problems=[str(error)], is_unfit=True)
     except KeyboardInterrupt:
         done["ending"] = "raised"
     except BaseException as error:  # boundary: importing user code

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections.abc
 import inspect
 import json
+import types
 import typing
 import warnings
 from collections.abc import Callable
@@ -27,7 +29,7 @@ class ValueMisfitError(Exception):
 
 
 class Signature:
-    """How an action is called with JSON.
+    """How an action is called with JSON. `*values` are a list; an optional function keeps its default.
 
     Raises:
         SchemaError
@@ -36,6 +38,7 @@ class Signature:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.parameters = list(inspect.signature(function).parameters.values())
+        self.takes_several = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in self.parameters)
         try:
             hints = typing.get_type_hints(function, include_extras=True)
         except Exception as error:  # boundary: evaluating annotations of user code
@@ -44,8 +47,12 @@ class Signature:
         fields: dict[str, Any] = {}
         for number, parameter in enumerate(self.parameters):
             hint = hints.get(parameter.name, Any)
-            _require_json_form(f"parameter {parameter.name!r}", hint, "validation")
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                hint, default = list[hint], []  # type: ignore[valid-type]
+            if default is not ... and _is_code(hint):
+                continue
+            _require_json_form(f"parameter {parameter.name!r}", hint, "validation")
             fields[f"p{number}"] = (Annotated[hint, Field(alias=parameter.name)], default)
         self.model: type[BaseModel] = create_model(
             "Arguments",
@@ -57,6 +64,8 @@ class Signature:
         """What it returns is given as text, with a picture or a file beside."""
         if self.is_shown:
             returns = str
+        if str(typing.get_origin(returns)).rpartition(".")[2] in ("TypeGuard", "TypeIs"):
+            returns = bool
         _require_json_form("the return value", returns, "serialization")
         self.returns: TypeAdapter[Any] = TypeAdapter(returns)
 
@@ -70,8 +79,12 @@ class Signature:
         positional: list[Any] = []
         keywords: dict[str, Any] = {}
         for number, parameter in enumerate(self.parameters):
-            value = getattr(model, f"p{number}")
-            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            value = getattr(model, f"p{number}", parameter.default)
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                positional += value
+            elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY or (
+                self.takes_several and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+            ):
                 positional.append(value)
             else:
                 keywords[parameter.name] = value
@@ -134,6 +147,15 @@ def describe_misfits(error: ValidationError) -> list[str]:
     if len(items) > MAX_MISFITS:
         misfits.append(f"and {len(items) - MAX_MISFITS:,} more")
     return misfits
+
+
+def _is_code(hint: Any) -> bool:
+    """Whether it is a function's type, or that or None: no caller can give one."""
+    origin = typing.get_origin(hint)
+    if origin is Annotated or origin is typing.Union or origin is types.UnionType:
+        inner = typing.get_args(hint)[:1] if origin is Annotated else typing.get_args(hint)
+        return all(each is type(None) or _is_code(each) for each in inner)
+    return (origin or hint) is collections.abc.Callable
 
 
 def _require_json_form(what: str, annotation: Any, mode: Any) -> None:

@@ -1,0 +1,226 @@
+"""A function of a file with all that it uses, also of modules beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from dynasaur_mcp.errors import ActionInvalid
+
+from .extracting import call, extract_file
+
+
+@pytest.mark.parametrize(
+    ("text", "returned"),
+    [
+        ("import json as j\nfrom re import escape as e\ndef f(): return j.dumps(e('a'))", '"a"'),
+        ("async def g(): return 5\nimport asyncio\ndef f(): return asyncio.run(g())", 5),
+        ("from typing import Union\nN = Union[int, str]\ndef f(n: 'N' = 1) -> N: return n", 1),
+        ("T = {}\ndef fill(): T['a'] = 1\nfill()\ndef f(): return T", {"a": 1}),
+        ("def init():\n    global N\n    N = 6\ninit()\ndef f(): return N", 6),
+        ("T = []\ndef add(g):\n    T.append(g.__name__)\n    return g\n@add\ndef g(): ...\ndef f(): return T", ["g"]),
+        ("T = []\ndef grow(t): t.append(1)\ngrow(T)\ndef f(): return T", [1]),
+        ("def g(): return 1\ng.x = 4\ndef f(): return g.x", 4),
+        ("for N in range(3): globals()[f'N{N}'] = N\ndef f(): return N2", 2),
+        ("import sys\nif sys.version_info > (3,):\n    N = 3\nelse:\n    N = 2\ndef f(): return N", 3),
+        (
+            "try:\n    import tomllib as t\nexcept ImportError:\n    t = None\ndef f(): return t.loads('a = 1')",
+            {"a": 1},
+        ),
+        ("from enum import Enum\nclass E(Enum):\n    A = 1\ndef f(e: E = E.A) -> int: return e.value", 1),
+        ("def f(): return 1\nif __name__ == '__main__':\n    f = None", 1),
+    ],
+)
+def test_what_a_function_of_a_file_needs_is_found(text: str, returned: object) -> None:
+    assert call(extract_file(text)) == returned
+
+
+@pytest.mark.parametrize(
+    ("text", "others"),
+    [
+        ("from .b import g\ndef f(): return g()", {"b": "N = 7\ndef g(): return N"}),
+        ("from p.b import g as h\ndef f(): return h()", {"b": "def g(): return 7"}),
+        ("from . import b\ndef f(): return b.g() + b.N", {"b": "N = 3\ndef g(): return 4"}),
+        ("import p.b as x\ndef f(): return x.g()", {"b": "def g(): return 7"}),
+        ("import p.b\ndef f(): return p.b.g()", {"b": "def g(): return 7"}),
+        ("import p.b, p.c\nM = p.c.N\ndef f(): return p.b.g() + M", {"b": "def g(): return 3", "c": "N = 4"}),
+        (
+            "import p.b.d\nfrom . import c\ndef f(): return p.b.d.g() + c.h()",
+            {"b": "", "b.d": "N = 4\ndef g(): return 3", "c": "import p.b.d\ndef h(): return p.b.d.N"},
+        ),
+        ("from .b import *\ndef f(): return g()", {"b": "from .c import g", "c": "def g(): return 7"}),
+        ("from . import g\ndef f(): return g()", {"init": "from .b import *", "b": "def g(): return 7"}),
+        ("def f():\n    from .b import g as h\n    return h()", {"b": "def g(): return 7"}),
+        ("def f():\n    from .b import g\n    return g()", {"b": "def g(): return 7"}),
+        ("def f():\n    from . import b\n    return b.g()", {"b": "def g(): return 7"}),
+        ("def f():\n    import p.b, json\n    return p.b.g()", {"b": "def g(): return 7"}),
+        ("def f():\n    import p.b as x\n    return x.g()", {"b": "def g(): return 7"}),
+        ("def f():\n    import p\n    return p.g()", {"init": "from .b import g", "b": "def g(): return 7"}),
+        (
+            "from . import b\ndef f():\n    from . import b\n    return b.g() - h()\ndef h(): return b.N",
+            {"b": "N = 0\ndef g(): return 7"},
+        ),
+        (
+            "try:\n    from .b import g\nexcept ImportError:\n    g = None\ndef f(): return g()",
+            {"b": "def g(): return 7"},
+        ),
+        (
+            "try:\n    from .b import g\n    N = g()\nexcept ImportError:\n    N = 0\ndef f(): return N",
+            {"b": "def g(): return 7"},
+        ),
+        ("from .b import g\ndef f(): return g()\ndef h(): return 7", {"b": "from . import m\ndef g(): return m.h()"}),
+        ("import re\nfrom .b import g\ndef f(): return re and g()", {"b": "import re\ndef g(): return 7 if re else 0"}),
+    ],
+)
+def test_what_other_modules_give_is_copied(text: str, others: dict[str, str]) -> None:
+    source = extract_file(text, **others)
+    assert call(source) == 7
+    assert "import *" not in source
+    assert not re.search(r"(from|import) (\.|p)", source)
+
+
+@pytest.mark.parametrize(
+    ("text", "others"),
+    [
+        ("from .b import g\nN = 3\ndef f(): return N + g()", {"b": "N = 4\ndef g(): return N"}),
+        ("from .b import g\nN = 3\ndef f(): return N + g()", {"b": "N = 1\nN += 3\ndef g(N=N): return N"}),
+        ("from .b import g\nN = 3\ndef f(): return N + g(4)", {"b": "N = 5\ndef g(N): return (lambda N: N)(N)"}),
+        (
+            "from .b import g as h\ndef g(): return 3\ndef f(): return g() + h(0)",
+            {"b": "def g(n=1): return 4 if n else g(1)"},
+        ),
+        (
+            "from .b import C as B\nclass C: n = 3\ndef f(): return C.n + B().é().n",
+            {"b": "class C:\n    n = 4\n    def é(self): return 'é' and C()"},
+        ),
+        ("from . import b\nN = 3\ndef f(): return N + b.N", {"b": "N = 4"}),
+        (
+            "N = 3\ndef f():\n    def g():\n        from .b import N\n        return N\n    return g() + N",
+            {"b": "N = 4"},
+        ),
+        (
+            "from .b import g\nimport os.path as j\ndef f(): return len(j.join('a', 'b')) + g()",
+            {"b": "import json as j\ndef g(): return j.loads('4')"},
+        ),
+        (
+            "from .b import g\nfrom math import sin as floor\ndef f(): return int(floor(0)) + g()",
+            {"b": "from math import floor\ndef g(): return floor(7.5)"},
+        ),
+        (
+            "from .b import g\nfrom .c import N\ndef f(): return N + g()",
+            {"b": "N = 4\ndef g(): return N", "c": "N = 3"},
+        ),
+        (
+            "from .b import g\nfrom .c import h\nN = 1\ndef f(): return N + g() + h()",
+            {"b": "N = 4\ndef g(): return N", "c": "from .b import N\ndef h(): return N - 2"},
+        ),
+        (
+            "from .b import g\nx = 3\ndef f(): return x + g()",
+            {"b": "x = 5\ndef g(): return sum(x for x in range(3)) + [1 for x in [x]][0]"},
+        ),
+        (
+            "from .b import G\ndef get(): return 3\ndef f(): return get() + G().get()",
+            {"b": "def get(): return 4\nclass G:\n    def get(self): return get()"},
+        ),
+        ("from .b import g\nN = 3\ndef f(): return N + g()", {"b": "N = 'N'\ndef g(): return {'N': 4}[N]"}),
+    ],
+)
+def test_what_is_called_alike_in_two_modules_is_told_apart(text: str, others: dict[str, str]) -> None:
+    assert call(extract_file(text, **others)) == 7
+
+
+def test_what_is_renamed_takes_no_name_that_is_there() -> None:
+    source = extract_file(
+        "from .b import g\nN = 3\n_b_N = 10\ndef f(): return N + g() + _b_N", b="N = 4\ndef g(): return N"
+    )
+    assert call(source) == 17
+
+
+def test_the_same_function_gives_the_same_file_in_every_process() -> None:
+    code = """
+from dynasaur_mcp.library.closure import extract_from
+from dynasaur_mcp.library.modules import Modules, Reference
+letters = "abcdefgh"
+texts = {letter: lambda letter=letter: f"def use_{letter}(): ..." for letter in letters}
+calls = "; ".join(f"use_{letter}()" for letter in letters)
+texts["m"] = lambda: "\\n".join([*(f"from {each} import use_{each}" for each in letters), f"def f(): {calls}"])
+print(extract_from(Modules(texts), Reference("m", "f")))
+"""
+    written = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(1, 5)
+    ]
+    assert written[0].count("def use_") == 8
+    assert len(set(written)) == 1
+
+
+def test_names_for_types_only_are_there_when_schemas_are_made() -> None:
+    source = extract_file(
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+        "    from datetime import date\n    import nothing\ndef g(x: nothing.A): return x\n"
+        "def f(day: date) -> date: return g(day)"
+    )
+    assert "\nfrom datetime import date\n" in source
+    assert "if TYPE_CHECKING:\n    import nothing\n" in source
+
+
+def test_imports_of_its_own_module_in_examples_are_left_out() -> None:
+    examples = ">>> from p.m import f, g\n    >>> f() == g()\n    True"
+    source = extract_file(f'def g(): return 1\ndef f():\n    """F.\n\n    {examples}\n    """\n    return 1\n')
+    assert "import" not in source
+    assert "def g()" in source
+
+
+def test_other_imports_in_examples_stay_and_new_names_are_bound_again() -> None:
+    examples = ">>> from os import path\n    >>> from p.m import g,\n    >>> from p.m import g as h\n    >>> h()\n    1"
+    source = extract_file(f'def g(): return 1\ndef f():\n    """F.\n\n    {examples}\n    """\n    return g()\n')
+    again = examples.replace("from p.m import g as h", "h = g")
+    assert again in source
+
+
+@pytest.mark.parametrize(
+    ("text", "others", "said"),
+    [
+        (
+            "from .b import g\nN = 1\ndef f(): return N + g()",
+            {"b": "N = 2\ndef g():\n    global N\n    return N"},
+            "'N' is one thing in 'p.m', another in 'p.b', and cannot be renamed: `global N`",
+        ),
+        (
+            "from .b import g\nN = 1\ndef f(): return N + g()",
+            {"b": "N = 2\ndef g(): return N or globals()['N']"},
+            "the text 'N' beside `globals`",
+        ),
+        ("from .b import g\nN = 1\ndef f(): return N + g()", {"b": "N = 2\ndef g(x: 'N' = N): ..."}, "written as text"),
+        (
+            "from .b import g\nimport os\ndef f(): return os, g()",
+            {"b": "import re as os, os.path\ndef g(): return os"},
+            "another in 'p.b'",
+        ),
+        (
+            "from .b import G\nN = 1\ndef f(): return N + G().N",
+            {"b": "N = 2\nclass G:\n    N = N\n    def g(self): return N"},
+            "the class 'G' has one of its own",
+        ),
+        ("from . import b\ndef f(): return vars(b)", {"b": "N = 1"}, "uses the module 'b' as a whole"),
+        ("import p.b\ndef f(): return vars(p.b)", {"b": "N = 1"}, "uses the module 'p.b' as a whole"),
+        ("def f():\n    import p.b\n    return vars(p.b)", {"b": "N = 1"}, "uses the module 'p.b' as a whole"),
+        ("def f():\n    from . import b\n    return b.N\nb = 1", {"b": "N = 1"}, "`from . import b` inside"),
+        ("from ._fast import g\ndef f(): return g()", {}, "`from ._fast import g`, which cannot be followed"),
+        ("from .b import g\ndef f(): return g()", {"b": "N = 1"}, "uses 'g' of 'p.b'"),
+    ],
+)
+def test_what_cannot_be_copied_is_explained(text: str, others: dict[str, str], said: str) -> None:
+    with pytest.raises(ActionInvalid, match="cannot be copied") as raised:
+        extract_file(text, **others)
+    assert said in str(raised.value)
