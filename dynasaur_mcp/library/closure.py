@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library.assembly import MODULE_PIECE, Piece, cut_examples, find_clashes, replace_imports, write_file
 from dynasaur_mcp.library.choosing import Choice
+from dynasaur_mcp.library.guarded import lift
 from dynasaur_mcp.library.modules import SESSION, Modules, Reference
 from dynasaur_mcp.library.renaming import UnsafeError, rename
 from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES, Function
@@ -48,6 +49,7 @@ def extract_from(modules: Modules, function: Reference) -> str:
 
 
 def _extract(modules: Modules, function: Reference, headline: str, block: str) -> str:
+    modules = lift(modules, function)
     if problem := _find_missing(modules, function):
         raise ActionInvalid(headline, [problem])
     choice = Choice(modules, function)
@@ -76,9 +78,7 @@ def _find_missing(modules: Modules, function: Reference) -> Problem | None:
     bound = [statement.node for statement in statements if function.name in statement.binds]
     inside = [each for node in bound for each in ast.walk(node) if isinstance(each, Function)]
     if any(each.name == function.name for each in inside):
-        return Problem(
-            f"{function.name[:60]!r} is defined under an `if`, a `try` or the like. Define it at the top level."
-        )
+        return Problem(f"{function.name[:60]!r} is defined in a loop or the like. Define it at the top level.")
     what = "is no function made by `def`" if bound else "is not defined in it"
     return Problem(f"{function.name[:60]!r} {what}. Its functions: {there}.")
 

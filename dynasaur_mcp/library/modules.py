@@ -41,6 +41,12 @@ class Modules:
         modules._read[SESSION] = read_steps(steps)
         return modules
 
+    def replacing(self, module: str, statements: list[Statement]) -> Modules:
+        """The same modules, with other statements in one of them."""
+        other = Modules(self._texts, self._packages)
+        other._read = {**self._read, module: statements}
+        return other
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
 

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from dynasaur_mcp.errors import ActionInvalid
+from dynasaur_mcp.library.guarded import lift
 from dynasaur_mcp.library.modules import Modules, Reference
 from dynasaur_mcp.library.reading import parsing
 from dynasaur_mcp.library.rules import Function
@@ -78,6 +79,7 @@ def borrow_function(modules: Modules, function: Reference, requirement: str) -> 
     Raises:
         ActionInvalid: there is none.
     """
+    modules = lift(modules, function)
     statements = modules.statements(function.module)
     found = [each for each in statements if isinstance(each.node, Function) and each.node.name == function.name]
     if not found:

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from dynasaur_mcp.errors import ActionError, ActionInvalid
 from dynasaur_mcp.library.folder import INIT_MARK
+from dynasaur_mcp.library.guarded import list_branches
 from dynasaur_mcp.library.modules import Modules, Reference
 from dynasaur_mcp.library.reading import parse_source, read_action
 from dynasaur_mcp.library.rules import CODING_COOKIE, MAX_SOURCE_BYTES, Function
@@ -272,10 +273,8 @@ def find_public(tree: ast.Module) -> list[str]:
 def _find_statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
     """Those that may run when the module is imported: under an `if` or a `try`, too."""
     for node in body:
-        if isinstance(node, ast.If | ast.Try):
-            if not is_main_guard(node):
-                yield from _find_statements([*node.body, *node.orelse, *getattr(node, "finalbody", ())])
-            for handler in getattr(node, "handlers", ()):
-                yield from _find_statements(handler.body)
-        else:
+        branches = list(list_branches(node))
+        for branch in [] if is_main_guard(node) else branches:
+            yield from _find_statements(branch)
+        if not branches:
             yield node

@@ -93,14 +93,14 @@ def _read_text(text: str) -> Iterator[Statement]:
     for node in tree.body if tree else ():
         if isinstance(node, ast.If) and _names_type_checking(node.test):
             for inner in node.body:
-                yield from (replace(each, for_types=True) for each in _read_node(inner, ast.unparse(inner)))
+                yield from (replace(each, for_types=True) for each in read_node(inner, ast.unparse(inner)))
             for inner in node.orelse:
-                yield from _read_node(inner, ast.unparse(inner))
+                yield from read_node(inner, ast.unparse(inner))
         else:
-            yield from _read_node(node, _cut_text(node, lines))
+            yield from read_node(node, _cut_text(node, lines))
 
 
-def _read_node(node: ast.stmt, text: str) -> Iterator[Statement]:
+def read_node(node: ast.stmt, text: str) -> Iterator[Statement]:
     if isinstance(node, Import):
         yield from (read_import(node, alias) for alias in node.names)
     else:

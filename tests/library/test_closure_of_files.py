@@ -32,6 +32,16 @@ from .extracting import call, extract_file
             {"a": 1},
         ),
         ("from enum import Enum\nclass E(Enum):\n    A = 1\ndef f(e: E = E.A) -> int: return e.value", 1),
+        ("N = 3\nif N > 2:\n    # why\n    M = N\n    def f(): return M", 3),
+        ("try:\n    from nothing import f\nexcept ImportError as error:\n    def f(): return 4", 4),
+        ("try:\n    import re\n    def f(): return re.escape('a')\nexcept ImportError:\n    f = None", "a"),
+        ("if 1 < 0:\n    N = 2\n    def f(): ...\nelif 1:\n    N = 5\nelse:\n    N = 6\n    def f(): return N", 6),
+        (
+            "if 1:\n  try:\n    import nothing\n  except ImportError:\n    def f(): return g()\ndef g(): return 5",
+            5,
+        ),
+        ("if 1:\n    def g(): return 5\nelse:\n    g = None\ndef f(): return g()", 5),
+        ("if 1:\n    def f(): return 1\ndef f(): return 2", 2),
         ("def f(): return 1\nif __name__ == '__main__':\n    f = None", 1),
     ],
 )
