@@ -33,17 +33,13 @@ class Choice:
         self.inner: dict[tuple[str, bool], set[Reference]] = {}
         """By module, what it imports from others within functions (False), and within statements that run at once."""
         self._waiting: list[tuple[str, str, int]] = []
+        self._asked: set[tuple[str, str, int]] = set()
 
     def choose(self) -> None:
         """Find them all, or why that cannot be."""
-        asked: set[tuple[str, str, int]] = set()
         self._need(self.function)
         while not self.problems and (self._waiting or self._need_attributes()):
-            need = self._waiting.pop()
-            if need in asked:
-                continue
-            asked.add(need)
-            self._choose(*need)
+            self._choose(*self._waiting.pop())
 
     def _choose(self, module: str, wanted: str, moment: int) -> None:
         for position in self._find(module, wanted, moment):
@@ -55,8 +51,11 @@ class Choice:
             # What runs now may leave something behind that is called at any time.
             end = len(self.modules.statements(module))
             # Sorted, so that the same function always gives the same file.
-            self._waiting += [(module, other, position) for other in sorted(statement.now)]
-            self._waiting += [(module, other, when) for other in sorted(later) for when in sorted({moment, end})]
+            for other in sorted(statement.now):
+                self._ask(module, other, position)
+            for other in sorted(later):
+                self._ask(module, other, moment)
+                self._ask(module, other, end)
 
     def _note(self, module: str, wanted: str, statement: Statement) -> None:
         target = self.modules.follow(module, statement.node)
@@ -93,9 +92,14 @@ class Choice:
         else:
             self.used.setdefault(target.module, set())
 
+    def _ask(self, module: str, name: str, moment: int) -> None:
+        if (module, name, moment) not in self._asked:
+            self._asked.add((module, name, moment))
+            self._waiting.append((module, name, moment))
+
     def _need(self, target: Reference) -> None:
         if self.modules.binds(target):
-            self._waiting.append((target.module, target.name, len(self.modules.statements(target.module))))
+            self._ask(target.module, target.name, len(self.modules.statements(target.module)))
         else:
             self.problems.append(Problem(f"it uses {target.name!r} of {target.module!r}, where no statement makes it."))
 

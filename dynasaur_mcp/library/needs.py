@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from packaging.requirements import Requirement
@@ -56,9 +57,9 @@ def _name_of(requirement: str) -> str:
 def _find_imported(source: str) -> Iterator[str]:
     """Top modules that it cannot do without: what a `try` or an `if` imports, it can."""
     with parsing():
-        waiting: list[ast.AST] = [ast.parse(source)]
+        waiting: deque[ast.AST] = deque([ast.parse(source)])
     while waiting:
-        node = waiting.pop(0)
+        node = waiting.popleft()
         if isinstance(node, ast.If | ast.Try):
             continue
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -67,7 +68,9 @@ def _find_imported(source: str) -> Iterator[str]:
         for top in (name.partition(".")[0] for name in names):
             if top not in sys.stdlib_module_names and top != "actions":
                 yield top
-        waiting += [*ast.iter_child_nodes(node), *(read_examples(node) if isinstance(node, Function) else ())]
+        # Expressions have none.
+        inner = (each for each in ast.iter_child_nodes(node) if isinstance(each, ast.stmt | ast.match_case))
+        waiting += [*inner, *(read_examples(node) if isinstance(node, Function) else ())]
 
 
 def borrow_function(modules: Modules, function: Reference, requirement: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import doctest
+import functools
 import hashlib
 import inspect
 import re
@@ -33,6 +34,7 @@ def parsing() -> Iterator[None]:
         yield
 
 
+@functools.lru_cache(maxsize=4)
 def read_action(source: str, name: str | None = None, *, is_new: bool = False) -> Action:
     """The action that a file's text defines.
 
@@ -239,7 +241,7 @@ def find_used_actions(code: str) -> frozenset[str]:
 def _find_uses(tree: ast.Module) -> frozenset[str]:
     used: set[str] = set()
     packages: set[str] = set()
-    for node in ast.walk(tree):
+    for node in rules.walk_statements(tree):
         if isinstance(node, ast.ImportFrom) and not node.level and node.module:
             package, _, action = node.module.partition(".")
             if package == "actions":

@@ -6,6 +6,7 @@ import ast
 import builtins
 import keyword
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -37,10 +38,20 @@ def walk_own(node: ast.AST) -> Iterator[ast.AST]:
             waiting += ast.iter_child_nodes(each)
 
 
+def walk_statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All statements, at any depth: a small part of the nodes, which is what makes it fast."""
+    waiting = deque([tree])
+    while waiting:
+        each = waiting.popleft()
+        yield each
+        for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+            waiting += getattr(each, field, ())
+
+
 def read_imports(tree: ast.Module) -> dict[str, str]:
     """Each name that an import binds, anywhere -> what it is, with its module: `sleep` -> `time.sleep`."""
     found: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in walk_statements(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
@@ -142,7 +153,7 @@ def check_docstring(function: Function) -> Iterator[Problem]:
 
 def check_imports(tree: ast.Module) -> Iterator[Problem]:
     """What it uses of the library can be told from its text, and means the same wherever it runs."""
-    for node in ast.walk(tree):
+    for node in walk_statements(tree):
         if not isinstance(node, ast.ImportFrom):
             continue
         if node.level:

@@ -71,7 +71,7 @@ class Statement:
 
 def read_steps(steps: Sequence[str]) -> list[Statement]:
     """Every statement of every step of a session that parses, in the order they ran."""
-    return [statement for step in steps for statement in _read_text(step)]
+    return _spare_modules([statement for step in steps for statement in _read_text(step)])
 
 
 def read_module(text: str) -> list[Statement]:
@@ -80,10 +80,21 @@ def read_module(text: str) -> list[Statement]:
     Unlike a step, which may call a function just to see what it does, a file calls one at module level for what that
     changes: its arguments, and the globals it sets.
     """
-    statements = [statement for statement in _read_text(text) if not is_main_guard(statement.node)]
+    statements = _spare_modules([each for each in _read_text(text) if not is_main_guard(each.node)])
     functions = [statement for statement in statements if isinstance(statement.node, Function)]
     changes = {name: _find_changes(function) for function in functions for name in function.binds}
     return [_note_calls(statement, changes) for statement in statements]
+
+
+def _spare_modules(statements: list[Statement]) -> list[Statement]:
+    """`@app.route` changes `app`, but `@typing.overload` no module: none would need all functions that have it."""
+    modules = frozenset(name for each in statements if isinstance(each.node, ast.Import) for name in each.binds)
+    return [
+        replace(each, touches=each.touches - modules)
+        if isinstance(each.node, Function) and each.touches & modules
+        else each
+        for each in statements
+    ]
 
 
 def _read_text(text: str) -> Iterator[Statement]:

@@ -27,6 +27,20 @@ def test_everything_it_uses_comes_along_and_nothing_else() -> None:
     assert call(source) == "2"
 
 
+def test_what_a_module_decorates_is_no_part_of_the_module() -> None:
+    others = "@t.overload\ndef g(x: int): ...\n@t.overload\ndef g(x: str): ...\ndef g(x): return x"
+    source = extract(f"import typing as t\n{others}\ndef f(x: t.Any): return x")
+    assert source == "import typing as t\n\n\ndef f(x: t.Any): return x\n"
+    assert call(
+        extract(
+            "T = []\ndef add(g): T.append(g())",
+            "import types\nt = types.SimpleNamespace(add=add)",
+            "@t.add\ndef g(): return 5",
+            "def f(): return t and T",
+        )
+    ) == [5]
+
+
 def test_later_definitions_win() -> None:
     source = extract("def g(): return 1\ndef f(): return 'old'", "def f(): return g()", "def g(): return 2")
     assert call(source) == 2
