@@ -2,8 +2,9 @@
 
 For each module: how many public functions it has, how many have doctests, and how many of these pass where they are
 (`at home`). Of those: how many pass in a file of their own with all that they use (`alone`; this is the closure by
-itself, also of functions that no client could call), and, of those that can be actions, how many pass as one (`still`).
-Then the time of `actions import`, by function that was tried, and where it went.
+itself, also of functions that no client could call); how many were `skipped` with a reason, as they can be no action;
+and of the others, how many pass `as actions`. Then the time of `actions import`, by function that was tried, and where
+it went. Each module is imported into a library of its own.
 
     python benchmarks/importing.py                       the default modules, as far as they are installed
     python benchmarks/importing.py boltons networkx      others
@@ -39,7 +40,7 @@ from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library.closure import extract_from
 from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.library.modules import Reference
-from dynasaur_mcp.library.origin import Origin, find_origin
+from dynasaur_mcp.library.origin import Origin, find_origin, find_statements
 from dynasaur_mcp.library.rules import Function
 from dynasaur_mcp.sandbox.workers import Workers
 from dynasaur_mcp.settings import Settings
@@ -64,10 +65,9 @@ class Result:
         return [one for one in self.added.values() if one.how in ("kept", "not kept")]
 
     @property
-    def still(self) -> tuple[int, int]:
-        """Of those that pass at home and were tried: how many pass as actions, how many there are."""
-        tried = [one for one in self.tried if one.file in self.at_home and "is another one" not in one.note]
-        return sum(one.how == "kept" for one in tried), len(tried)
+    def as_actions(self) -> Counter[str]:
+        """What became of those that pass at home, by `Added.how`."""
+        return Counter(one.how for one in self.added.values() if one.file in self.at_home and not is_namesake(one))
 
 
 class Clock:
@@ -96,13 +96,18 @@ class Clock:
         setattr(owner, name, wait if inspect.iscoroutinefunction(inner) else call)
 
 
+def is_namesake(one: Added) -> bool:
+    """Whether another function of its name was kept, so that it was not even tried."""
+    return "is another one" in one.note
+
+
 def find_doctested(origin: Origin) -> list[Reference]:
     wanted = set(origin.functions)
     found = []
     for module in dict.fromkeys(each.module for each in origin.functions):
         docs = {
             node.name: ast.get_docstring(node) or ""
-            for node in ast.parse(origin.modules.text(module)).body
+            for node in find_statements(ast.parse(origin.modules.text(module)).body)
             if isinstance(node, Function)
         }
         found += [Reference(module, name) for name, doc in docs.items() if ">>>" in doc]
@@ -159,21 +164,19 @@ def share(part: int, whole: int) -> str:
 
 def show(results: list[Result], clock: Clock) -> None:
     console = Console(width=140)
-    columns = ["module", "functions", "doctested", "at home", "alone", "tried", "kept", "still", "seconds", "ms each"]
-    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+    columns = ["module", "functions", "doctested", "at home", "alone", "skipped", "as actions", "all kept", "seconds"]
+    table = Table(*columns, "ms each", box=SIMPLE_HEAD, pad_edge=False)
     total = Result("all")
-    still = [0, 0]
     for result in results:
-        table.add_row(*row_of(result, result.still))
+        table.add_row(*row_of(result))
         total.functions += result.functions
         total.doctested += result.doctested
         total.at_home |= result.at_home
         total.alone += result.alone
         total.added |= result.added
         total.seconds += result.seconds
-        still = [a + b for a, b in zip(still, result.still, strict=True)]
     table.add_section()
-    table.add_row(*row_of(total, (still[0], still[1])))
+    table.add_row(*row_of(total))
     console.print(table)
     parts = ", ".join(
         f"{part} {seconds:.1f} s" for part, seconds in sorted(clock.seconds.items(), key=lambda item: -item[1])
@@ -199,21 +202,22 @@ def show(results: list[Result], clock: Clock) -> None:
 
 
 def is_lost(one: Added, total: Result) -> bool:
-    return one.how == "not kept" and one.file in total.at_home and "is another one" not in one.note
+    return one.how == "not kept" and one.file in total.at_home and not is_namesake(one)
 
 
-def row_of(result: Result, still: tuple[int, int]) -> list[str]:
+def row_of(result: Result) -> list[str]:
     kept = sum(one.how == "kept" for one in result.added.values())
     tried = len(result.tried)
+    how = result.as_actions
     return [
         result.module,
         str(result.functions),
         str(result.doctested),
         str(len(result.at_home)),
         share(result.alone, len(result.at_home)),
-        str(tried),
+        str(how["skipped"]),
+        share(how["kept"], how["kept"] + how["not kept"]),
         str(kept),
-        share(*still),
         f"{result.seconds:.1f}",
         f"{1000 * result.seconds / tried:.0f}" if tried else "-",
     ]
@@ -231,8 +235,8 @@ def main() -> int:
     clock.wrap(Workers, "check", "check in a worker")
     clock.wrap(FileStore, "put", "ledger and file")
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(library=Path(folder, "library"), sandbox=given.sandbox)
-        show([measure(module, settings) for module in modules], clock)
+        libraries = {module: Settings(library=Path(folder, module), sandbox=given.sandbox) for module in modules}
+        show([measure(module, settings) for module, settings in libraries.items()], clock)
     return 0
 
 

@@ -35,6 +35,7 @@ class Piece:
     is_last: bool = False
 
 
+ANY_PIECE = Piece("from typing import Any as _Any", frozenset({"_Any"}), is_import=True)
 MODULE_PIECE = Piece("from types import SimpleNamespace as _Module", frozenset({"_Module"}), is_import=True)
 
 

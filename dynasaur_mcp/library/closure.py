@@ -15,7 +15,15 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dynasaur_mcp.errors import ActionInvalid
-from dynasaur_mcp.library.assembly import MODULE_PIECE, Piece, cut_examples, find_clashes, replace_imports, write_file
+from dynasaur_mcp.library.assembly import (
+    ANY_PIECE,
+    MODULE_PIECE,
+    Piece,
+    cut_examples,
+    find_clashes,
+    replace_imports,
+    write_file,
+)
 from dynasaur_mcp.library.choosing import Choice
 from dynasaur_mcp.library.guarded import lift
 from dynasaur_mcp.library.modules import SESSION, Modules, Reference
@@ -168,6 +176,11 @@ class _Copy:
         return self._names.get(name, name.name)
 
     def _write_plain(self, module: str, statement: Statement) -> Iterator[Piece]:
+        is_for_schemas = statement.for_types and bool(statement.binds & self._named_in_signature())
+        if is_for_schemas and _is_stub(statement.node):
+            yield ANY_PIECE
+            yield Piece("".join(f"{name} = _Any" for name in statement.binds), statement.binds)
+            return
         text, is_target = statement.text, self._choice.is_target(module, statement)
         if isinstance(statement.node, Definition) and not is_target:
             text = cut_examples(text)
@@ -188,7 +201,8 @@ class _Copy:
             is_import=statement.is_import,
             is_definition=isinstance(statement.node, Definition),
             may_not_bind=statement.may_not_bind,
-            for_types=statement.for_types and not self._is_for_schemas(statement),
+            # What the function takes and gives must be known when it runs, too.
+            for_types=statement.for_types and not is_for_schemas,
         )
 
     def _write_inner(self, module: str, node: Import) -> str | None:
@@ -200,15 +214,15 @@ class _Copy:
         pairs = [(name, self._make(target)) for name, target in found]
         return "; ".join([*kept, *(f"{name} = {made}" for name, made in pairs if name != made)])
 
-    def _is_for_schemas(self, statement: Statement) -> bool:
-        """What the function takes and gives must be known when it runs, too; but `_typeshed` is never there then."""
-        is_stub = isinstance(statement.node, ast.ImportFrom) and (statement.node.module or "").startswith("_typeshed")
-        return not is_stub and bool(statement.binds & self._named_in_signature())
-
     def _named_in_signature(self) -> frozenset[str]:
         module, name = self._choice.function.module, self._choice.function.name
         nodes = [each.node for each in self._modules.statements(module) if name in each.binds]
         return frozenset(found for node in nodes if isinstance(node, Function) for found in find_annotated(node))
+
+
+def _is_stub(node: ast.stmt) -> bool:
+    """An import of what type checkers have, and nothing that runs."""
+    return isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "_typeshed"
 
 
 def _find_free(module: str, name: str, pieces: Sequence[tuple[str, Piece]]) -> str:

@@ -1,4 +1,4 @@
-"""Types that a signature lacks, as its defaults and the examples of its docstring show them. Nothing is run."""
+"""Types that a signature lacks, as its docstring says them, or its defaults and examples show them. Nothing is run."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import ast
 import contextlib
 import doctest
 import io
+import re
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dynasaur_mcp.errors import ActionInvalid
+from dynasaur_mcp.library.docstring import IMPORTS, RETURNS, read_types
 from dynasaur_mcp.library.reading import parsing
 from dynasaur_mcp.library.rules import Function, walk_own
 from dynasaur_mcp.library.symbols import Definition
 from dynasaur_mcp.types import Problem
 
 _MAX_RANGE = 1000
-_IMPORTS = {
-    "Any": "from typing import Any",
-    "Iterable": "from collections.abc import Iterable",
-    "Iterator": "from collections.abc import Iterator",
-}
 _COLLECTORS = ("frozenset", "list", "set", "sorted", "tuple")
 
 _Call = tuple[dict[str, list[Any]], str]
@@ -36,24 +33,27 @@ def add_types(source: str, name: str) -> str:
     """The file with a type for each parameter, and for what the function returns.
 
     Raises:
-        ActionInvalid: neither a default nor an example shows one.
+        ActionInvalid: nothing says or shows one.
     """
     with parsing():
         tree = ast.parse(source)
     function = next(node for node in reversed(tree.body) if isinstance(node, Function) and node.name == name)
     calls = list(_find_calls(function))
+    said = read_types(ast.get_docstring(function) or "")
     inserts: list[tuple[int, int, str]] = []
     problems: list[Problem] = []
     for argument, default in _pair_defaults(function.args):
         if argument.annotation is None:
             seen = [value for given, _ in calls for value in given.get(argument.arg, ())]
-            if kind := _guess_parameter(seen, default):
+            if kind := _allow_default(said.get(argument.arg, ""), default) or _guess_parameter(seen, default):
                 inserts.append((argument.end_lineno or 0, argument.end_col_offset or 0, f": {kind}"))
             else:
-                shows = "no default and no example shows one"
+                shows = "neither docstring nor default nor example shows one"
                 problems.append(Problem(f"parameter {argument.arg!r} has no type, and {shows}."))
     if function.returns is None:
-        if kind := _guess_returned(function, [shown for _, shown in calls if shown]):
+        shown = [kind for _, kind in calls if kind]
+        # What is shown comes first: a result that is of another type than is said would be an error.
+        if kind := _name_shown(shown) or said.get(RETURNS, "") or _guess_returned(function):
             inserts.append((*_find_colon(source, function.lineno), f" -> {kind}"))
         else:
             problems.append(Problem("it does not say what type it returns, and no example shows it."))
@@ -146,10 +146,17 @@ def _guess_parameter(seen: Sequence[Any], default: ast.expr | None) -> str:
     return name_type(values) if values else ""
 
 
-def _guess_returned(function: Function, shown: Sequence[str]) -> str:
+def _allow_default(kind: str, default: ast.expr | None) -> str:
+    is_none = isinstance(default, ast.Constant) and default.value is None
+    return f"{kind} | None" if kind and is_none and not re.search(r"\bNone\b|^Optional\b", kind) else kind
+
+
+def _name_shown(shown: Sequence[str]) -> str:
     kinds = dict.fromkeys(shown)
-    if kinds:
-        return "Any" if "Any" in kinds else " | ".join(kinds)
+    return "Any" if "Any" in kinds else " | ".join(kinds)
+
+
+def _guess_returned(function: Function) -> str:
     own = [each for statement in function.body for each in walk_own(statement)]
     if any(isinstance(each, ast.Yield | ast.YieldFrom) for each in own):
         return "" if isinstance(function, ast.AsyncFunctionDef) else "Iterator[Any]"
@@ -216,7 +223,8 @@ def _import_used(source: str, tree: ast.Module, texts: Sequence[str]) -> str:
     there = {
         alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    missing = [line for word, line in _IMPORTS.items() if word not in there and any(word in text for text in texts)]
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
+    missing = [f"from {IMPORTS[word]} import {word}" for word in IMPORTS if word in words - there]
     if not missing:
         return source
     rest = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]

@@ -261,7 +261,7 @@ def find_public(tree: ast.Module) -> list[str]:
     """Functions that a module offers: those in `__all__`, if it has one, else those without a leading `_`."""
     names: dict[str, None] = {}
     offered: set[str] = set()
-    for node in _find_statements(tree.body):
+    for node in find_statements(tree.body):
         if isinstance(node, Function):
             names[node.name] = None
         elif any(isinstance(each, ast.Name) and each.id == "__all__" for each in ast.walk(node)):
@@ -270,11 +270,11 @@ def find_public(tree: ast.Module) -> list[str]:
     return [name for name in names if not name.startswith(("_", "test_")) and (not offered or name in offered)]
 
 
-def _find_statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+def find_statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
     """Those that may run when the module is imported: under an `if` or a `try`, too."""
     for node in body:
         branches = list(list_branches(node))
         for branch in [] if is_main_guard(node) else branches:
-            yield from _find_statements(branch)
+            yield from find_statements(branch)
         if not branches:
             yield node

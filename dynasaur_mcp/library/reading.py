@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library import rules, worth
+from dynasaur_mcp.library.docstring import describe_parameters
 from dynasaur_mcp.library.rules import Function
 from dynasaur_mcp.library.script import Script, read_script, write_tags
 from dynasaur_mcp.library.shape import hash_shape
@@ -84,7 +85,7 @@ def _build_action(
     source: str, tree: ast.Module, function: Function, script: Script, advice: Sequence[Problem]
 ) -> Action:
     docstring = inspect.cleandoc(_raw_docstring(function))
-    descriptions = _describe_parameters(docstring)
+    descriptions = describe_parameters(docstring)
     try:
         returns = ast.unparse(function.returns) if function.returns else "None"
         signature = f"{function.name}({ast.unparse(function.args)}) -> {returns}"
@@ -194,24 +195,6 @@ def _read_parameters(arguments: ast.arguments, descriptions: Mapping[str, str]) 
 
 def _raw_docstring(function: Function) -> str:
     return ast.get_docstring(function, clean=False) or ""
-
-
-def _describe_parameters(docstring: str) -> dict[str, str]:
-    # Imported here: it takes 130 ms, and only a definition needs it.
-    import griffe
-
-    quiet: griffe.PerStyleOptions = {
-        "google": {"warnings": False},
-        "numpy": {"warnings": False},
-        "sphinx": {"warnings": False},
-    }
-    sections = griffe.parse_auto(griffe.Docstring(docstring), method="max_sections", per_style_options=quiet)
-    return {
-        parameter.name.lstrip("*"): " ".join(parameter.description.split())
-        for section in sections
-        if isinstance(section, griffe.DocstringSectionParameters | griffe.DocstringSectionOtherParameters)
-        for parameter in section.value
-    }
 
 
 def _parse_examples(docstring: str) -> list[doctest.Example]:

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import typing
+from typing import Any
 
 import pytest
 
@@ -182,6 +184,17 @@ def test_names_for_types_only_are_there_when_schemas_are_made() -> None:
     )
     assert "\nfrom datetime import date\n" in source
     assert "if TYPE_CHECKING:\n    import nothing\n" in source
+
+
+def test_what_only_type_checkers_have_is_anything() -> None:
+    source = extract_file(
+        "import typing as t\nif t.TYPE_CHECKING:\n    from _typeshed import SupportsAdd as A, SupportsSub as S\n"
+        "def g(x: 'S'): return x\ndef f(x: 'list[A]' = ()): return g(x)"
+    )
+    names: dict[str, Any] = {}
+    exec(source, names)
+    assert typing.get_type_hints(names["f"]) == {"x": list[Any]}
+    assert "if TYPE_CHECKING:\n    from _typeshed import SupportsSub as S\n" in source
 
 
 def test_imports_of_its_own_module_in_examples_are_left_out() -> None:

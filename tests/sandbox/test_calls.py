@@ -12,11 +12,14 @@ pytestmark = pytest.mark.anyio
 
 async def test_what_only_python_gives_by_place_or_by_function_is_called_by_name(open_sandbox: OpenPool) -> None:
     source = """
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeGuard
 
 def pick(a: int, key: Callable[[int], int] | None = None, /, b: int = 2, *rows: str, c: int = 3) -> list[str]:
     return [str(each) for each in (a, key, b, *rows, c)]
+
+def count(most: int) -> Iterator[int]:
+    yield from range(most)
 
 def is_text(value: str | int) -> TypeGuard[str]:
     return isinstance(value, str)
@@ -24,6 +27,7 @@ def is_text(value: str | int) -> TypeGuard[str]:
     async with open_sandbox() as pool, pool.session("me") as session:
         assert (await call(session, "pick", source, a=1, rows=["x", "y"])).value == ["1", "None", "2", "x", "y", "3"]
         assert (await call(session, "pick", source, a="1", b=5, c=6)).value == ["1", "None", "5", "6"]
+        assert (await call(session, "count", source, most=3)).value == [0, 1, 2]
         assert (await call(session, "is_text", source, value="a")).value is True
         for wrong in ({"a": 1, "key": 1}, {"a": 1, "rows": "xy"}, {"b": 1}):
             with pytest.raises(ArgumentsInvalid):

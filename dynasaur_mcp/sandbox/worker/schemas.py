@@ -64,8 +64,11 @@ class Signature:
         """What it returns is given as text, with a picture or a file beside."""
         if self.is_shown:
             returns = str
-        if str(typing.get_origin(returns)).rpartition(".")[2] in ("TypeGuard", "TypeIs"):
+        origin = typing.get_origin(returns) or returns
+        if str(origin).rpartition(".")[2] in ("TypeGuard", "TypeIs"):
             returns = bool
+        elif origin is collections.abc.Iterator:  # which pydantic does not know
+            returns = collections.abc.Iterable[typing.get_args(returns)[:1] or Any]  # type: ignore[misc]
         _require_json_form("the return value", returns, "serialization")
         self.returns: TypeAdapter[Any] = TypeAdapter(returns)
 
