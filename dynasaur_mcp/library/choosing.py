@@ -11,7 +11,7 @@ import builtins
 from dynasaur_mcp.library.modules import Modules, Reference
 from dynasaur_mcp.library.rules import Function
 from dynasaur_mcp.library.statements import Statement, read_import
-from dynasaur_mcp.library.symbols import Definition, Import, Inside
+from dynasaur_mcp.library.symbols import Definition, Import, Inside, is_overload
 from dynasaur_mcp.types import Problem
 
 
@@ -76,6 +76,8 @@ class Choice:
 
     def _find(self, module: str, wanted: str, moment: int) -> list[int]:
         found = self.modules.find_binding(module, wanted, moment)
+        if Reference(module, wanted) == self.function:
+            found = [*found, *self._find_overloads()]
         if found or hasattr(builtins, wanted) or wanted.startswith("__"):
             return found
         star = self.modules.find_star(module, wanted, moment)
@@ -84,6 +86,10 @@ class Choice:
             return [star[0]]
         statements = self.modules.statements(module)[:moment]
         return [position for position, statement in enumerate(statements) if statement.binds_anything]
+
+    def _find_overloads(self) -> list[int]:
+        statements = self.modules.statements(self.function.module)
+        return [at for at, each in enumerate(statements) if self.function.name in each.binds and is_overload(each.node)]
 
     def _link(self, name: Reference, target: Reference) -> None:
         self.links[name] = target

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-import doctest
 import io
 import re
 import tokenize
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library.docstring import IMPORTS, RETURNS, read_types
 from dynasaur_mcp.library.reading import parsing
 from dynasaur_mcp.library.rules import Function, walk_own
-from dynasaur_mcp.library.symbols import Definition
+from dynasaur_mcp.library.shown import Code, evaluate, find_calls, name_type
+from dynasaur_mcp.library.symbols import Definition, is_overload
 from dynasaur_mcp.types import Problem
-
-_MAX_RANGE = 1000
-_COLLECTORS = ("frozenset", "list", "set", "sorted", "tuple")
-
-_Call = tuple[dict[str, list[Any]], str]
-"""What an example gives to each parameter, as far as it can be told, and the type of what comes back, or empty."""
-
-
-class _Range(list[int]):
-    """What any iterable would do for."""
 
 
 def add_types(source: str, name: str) -> str:
@@ -38,22 +27,26 @@ def add_types(source: str, name: str) -> str:
     with parsing():
         tree = ast.parse(source)
     function = next(node for node in reversed(tree.body) if isinstance(node, Function) and node.name == name)
-    calls = list(_find_calls(function))
+    code = {node.name: Code() for node in tree.body if isinstance(node, Definition)}
+    calls = list(find_calls(function, code))
     said = read_types(ast.get_docstring(function) or "")
+    declared = _read_overloads(tree, name)
     inserts: list[tuple[int, int, str]] = []
     problems: list[Problem] = []
     for argument, default in _pair_defaults(function.args):
         if argument.annotation is None:
             seen = [value for given, _ in calls for value in given.get(argument.arg, ())]
-            if kind := _allow_default(said.get(argument.arg, ""), default) or _guess_parameter(seen, default):
+            stated = declared.get(argument.arg) or said.get(argument.arg, "")
+            if kind := _allow_default(stated, default) or _guess_parameter(seen, default, code):
                 inserts.append((argument.end_lineno or 0, argument.end_col_offset or 0, f": {kind}"))
             else:
                 shows = "neither docstring nor default nor example shows one"
                 problems.append(Problem(f"parameter {argument.arg!r} has no type, and {shows}."))
     if function.returns is None:
         shown = [kind for _, kind in calls if kind]
-        # What is shown comes first: a result that is of another type than is said would be an error.
-        if kind := _name_shown(shown) or said.get(RETURNS, "") or _guess_returned(function):
+        # What is shown comes before what is said: a result of another type would be an error.
+        stated = declared.get(RETURNS) or _name_shown(shown) or said.get(RETURNS, "")
+        if kind := stated or _guess_returned(function):
             inserts.append((*_find_colon(source, function.lineno), f" -> {kind}"))
         else:
             problems.append(Problem("it does not say what type it returns, and no example shows it."))
@@ -62,88 +55,30 @@ def add_types(source: str, name: str) -> str:
     return _import_used(_insert(source, inserts), tree, [text for *_, text in inserts])
 
 
-def _find_calls(function: Function) -> Iterator[_Call]:
-    names: dict[str, Any] = {}
-    for example in doctest.DocTestParser().get_examples(ast.get_docstring(function, clean=False) or ""):
-        try:
-            with parsing():
-                nodes = ast.parse(example.source).body
-        except SyntaxError:
-            continue
-        for node in nodes:
-            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-                _assign(names, node.targets[0].id, node.value)
-            for call in ast.walk(node):
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == function.name:
-                    yield _read_arguments(function.args, call, names), _read_returned(node, call, example.want)
-
-
-def _assign(names: dict[str, Any], name: str, value: ast.expr) -> None:
-    try:
-        names[name] = _evaluate(value, names)
-    except ValueError:
-        names.pop(name, None)
-
-
-def _evaluate(node: ast.expr, names: dict[str, Any]) -> Any:
-    """What an expression is without running anything.
-
-    Raises:
-        ValueError: that cannot be told.
-    """
-    if isinstance(node, ast.Name) and node.id in names:
-        return names[node.id]
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-        try:
-            return _Range(range(*(ast.literal_eval(each) for each in node.args))[:_MAX_RANGE])
-        except (TypeError, SyntaxError, MemoryError, RecursionError):
-            raise ValueError from None
-    try:
-        return ast.literal_eval(node)
-    except (TypeError, SyntaxError, MemoryError, RecursionError):
-        raise ValueError from None
-
-
-def _read_arguments(arguments: ast.arguments, call: ast.Call, names: dict[str, Any]) -> dict[str, list[Any]]:
-    places = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
-    pairs: list[tuple[str, ast.expr]] = []
-    if not any(isinstance(each, ast.Starred) for each in call.args):
-        several = [arguments.vararg.arg] * len(call.args) if arguments.vararg else []
-        pairs += zip([*places, *several], call.args, strict=False)
-    pairs += [(keyword.arg, keyword.value) for keyword in call.keywords if keyword.arg]
-    given: dict[str, list[Any]] = {}
-    for name, node in pairs:
-        with contextlib.suppress(ValueError):
-            given.setdefault(name, []).append(_evaluate(node, names))
-    return given
-
-
-def _read_returned(node: ast.stmt, call: ast.Call, want: str) -> str:
-    """The type of what a call gives, where the example shows that alone, or all the items of it."""
-    if not isinstance(node, ast.Expr) or not want.strip():
-        return ""
-    try:
-        value = ast.literal_eval(want.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return ""
-    if node.value is call:
-        return name_type([value])
-    match node.value:
-        case ast.Call(func=ast.Name(id=collector), args=[only]) if only is call and collector in _COLLECTORS:
-            return f"Iterable[{name_type(value)}]" if value else ""
-    return ""
-
-
-def _guess_parameter(seen: Sequence[Any], default: ast.expr | None) -> str:
+def _guess_parameter(seen: Sequence[Any], default: ast.expr | None, known: Mapping[str, Any]) -> str:
     values = list(seen)
     if default is not None:
         try:
-            values.append(ast.literal_eval(default))
-        except (ValueError, TypeError):
+            values.append(evaluate(default, known))
+        except ValueError:
             values = values and [*values, object()]
     if values == [None]:
         return "Any"
     return name_type(values) if values else ""
+
+
+def _read_overloads(tree: ast.Module, name: str) -> dict[str, str]:
+    """Of what `@overload` says of it: the types of each parameter, and of what comes back, joined."""
+    kinds: dict[str, dict[str, None]] = {}
+    for node in tree.body:
+        if isinstance(node, Function) and node.name == name and is_overload(node):
+            pairs = [(argument.arg, argument.annotation) for argument, _ in _pair_defaults(node.args)]
+            for argument, annotation in [*pairs, (RETURNS, node.returns)]:
+                if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+                    kinds.setdefault(argument, {})[annotation.value] = None
+                elif annotation:
+                    kinds.setdefault(argument, {})[ast.unparse(annotation)] = None
+    return {argument: " | ".join(found) for argument, found in kinds.items()}
 
 
 def _allow_default(kind: str, default: ast.expr | None) -> str:
@@ -161,36 +96,6 @@ def _guess_returned(function: Function) -> str:
     if any(isinstance(each, ast.Yield | ast.YieldFrom) for each in own):
         return "" if isinstance(function, ast.AsyncFunctionDef) else "Iterator[Any]"
     return "" if any(isinstance(each, ast.Return) and each.value for each in own) else "None"
-
-
-def name_type(values: Iterable[Any]) -> str:
-    """The narrowest type that all the values have, as source text; `Any` where that cannot be said."""
-    kinds: dict[type, list[Any]] = {}
-    for value in values:
-        kinds.setdefault(type(value), []).append(value)
-    names = {_name_kind(kind, some) for kind, some in kinds.items()}
-    if "Any" in names or not names:
-        return "Any"
-    return " | ".join(sorted(names, key=lambda name: (name == "None", name)))
-
-
-def _name_kind(kind: type, values: Sequence[Any]) -> str:
-    if kind in (bool, bytes, complex, float, int, str):
-        return kind.__name__
-    if kind is type(None):
-        return "None"
-    if kind is _Range:
-        return "Iterable[int]"
-    if kind in (frozenset, list, set):
-        return f"{kind.__name__}[{name_type(item for value in values for item in value)}]"
-    if kind is dict:
-        keys, items = (key for value in values for key in value), (item for value in values for item in value.values())
-        return f"dict[{name_type(keys)}, {name_type(items)}]"
-    if kind is tuple:
-        if len({len(value) for value in values}) == 1 and values[0]:
-            return f"tuple[{', '.join(name_type(place) for place in zip(*values, strict=True))}]"
-        return f"tuple[{name_type(item for value in values for item in value)}, ...]"
-    return "Any"
 
 
 def _pair_defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:

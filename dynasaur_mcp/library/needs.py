@@ -14,7 +14,7 @@ from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library.guarded import lift
 from dynasaur_mcp.library.modules import Modules, Reference
 from dynasaur_mcp.library.reading import parsing
-from dynasaur_mcp.library.rules import Function
+from dynasaur_mcp.library.rules import Function, walk_own
 from dynasaur_mcp.library.script import read_script, write_requirements
 from dynasaur_mcp.library.statements import Statement
 from dynasaur_mcp.library.symbols import find_annotated, read_examples
@@ -121,13 +121,17 @@ def _import_names(modules: Modules, function: Reference, statement: Statement) -
 
 def _write_call(node: ast.stmt) -> ast.stmt:
     assert isinstance(node, Function)
-    places = [ast.Name(each.arg) for each in (*node.args.posonlyargs, *node.args.args)]
+    places: list[ast.expr] = [ast.Name(each.arg) for each in (*node.args.posonlyargs, *node.args.args)]
+    places += [ast.Starred(ast.Name(node.args.vararg.arg))] if node.args.vararg else []
     keywords = [ast.keyword(each.arg, ast.Name(each.arg)) for each in node.args.kwonlyargs]
     call: ast.expr = ast.Call(ast.Name(f"_{node.name}"), [*places], keywords)
     if isinstance(node, ast.AsyncFunctionDef):
         call = ast.Await(call)
+    own = [inner for each in node.body for inner in walk_own(each)]
+    is_generator = any(isinstance(each, ast.Yield | ast.YieldFrom) for each in own)
+    calls = ast.Expr(ast.YieldFrom(call)) if is_generator else ast.Return(call)
     docstring = node.body[:1] if ast.get_docstring(node) is not None else []
     written = type(node)(
-        name=node.name, args=node.args, body=[*docstring, ast.Return(call)], decorator_list=[], returns=node.returns
+        name=node.name, args=node.args, body=[*docstring, calls], decorator_list=[], returns=node.returns
     )
     return ast.fix_missing_locations(written)

@@ -109,6 +109,13 @@ def find_root(node: ast.expr) -> str:
     return node.id
 
 
+def is_overload(node: ast.stmt) -> bool:
+    """Whether it says types of a function that is defined below."""
+    return isinstance(node, Function) and any(
+        find_dotted(each).rpartition(".")[2] == "overload" for each in node.decorator_list
+    )
+
+
 def find_annotated(node: ast.stmt) -> Iterator[str]:
     """Names in annotations, which may be text or never looked at when it runs."""
     for annotation in find_annotations(node):

@@ -186,6 +186,15 @@ def test_names_for_types_only_are_there_when_schemas_are_made() -> None:
     assert "if TYPE_CHECKING:\n    import nothing\n" in source
 
 
+def test_overloads_of_the_function_come_along_for_their_types() -> None:
+    stubs = "@t.overload\ndef f(x: A) -> A: ...\n@t.overload\ndef f(x: int) -> int: ...\n"
+    source = extract_file(f"import typing as t\nclass A: ...\n{stubs}def f(x): return x\n{stubs.replace('f(', 'g(')}")
+    assert call(source, 1) == 1
+    assert source.count("def f(") == 3
+    assert "class A" in source
+    assert "def g" not in source
+
+
 def test_what_only_type_checkers_have_is_anything() -> None:
     source = extract_file(
         "import typing as t\nif t.TYPE_CHECKING:\n    from _typeshed import SupportsAdd as A, SupportsSub as S\n"

@@ -23,9 +23,12 @@ def sign(source: str) -> str:
     typed = add_types(source, "f")
     names: dict[str, object] = {}
     exec(compile(typed, "f.py", "exec"), names)
-    (function,) = (node for node in ast.parse(typed).body if isinstance(node, ast.FunctionDef) and node.name == "f")
+    *_, function = (node for node in ast.parse(typed).body if isinstance(node, ast.FunctionDef) and node.name == "f")
     assert function.returns
     return f"{ast.unparse(function.args)} -> {ast.unparse(function.returns)}"
+
+
+OVERLOAD = "@typing.overload\n"
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,27 @@ def sign(source: str) -> str:
         ),
         (write("x", "Args:\n  x (float): a\n", ">>> f(1)\n2"), "x: float -> int"),
         (write("x: int", "Returns:\n  dict: all\n"), "x: int -> dict"),
+        (
+            write(
+                "x, y=None",
+                body="return g",
+                above=f"import typing\n{OVERLOAD}def f(x: int) -> int: ...\n"
+                f"{OVERLOAD}def f(x: 'str', y: str) -> 'int': ...\n{OVERLOAD}def f(x, y: int) -> None: ...\n",
+            ),
+            "x: int | str, y: str | int | None=None -> int | None",
+        ),
+        (write("x, key=bool", ">>> f([1], lambda x: x)\n1"), "x: list[int], key: Callable=bool -> int"),
+        (write("x, key=None", ">>> f(1, len)\n1"), "x: int, key: Callable | None=None -> int"),
+        (write("x, key=g", ">>> f(1)\n1", above="def g(): ...\n"), "x: int, key: Callable=g -> int"),
+        (write("x", ">>> def g(): ...\n>>> f(g)\n1"), "x: Callable -> int"),
+        (
+            write("x, y, z", ">>> f((n for n in g), iter([1]), map(str, g))\n1"),
+            "x: Iterable[Any], y: Iterable[int], z: Iterable[Any] -> int",
+        ),
+        (write("x: int", ">>> y = f(1)\n>>> y\n[1]\n>>> y = 2\n>>> y\n2"), "x: int -> list[int]"),
+        (write("x: int", ">>> y = f(1)\n>>> next(y)\n'a'"), "x: int -> Iterator[str]"),
+        (write("x: int", ">>> a, b = f(1)"), "x: int -> Iterable[Any]"),
+        (write("x: int", ">>> ''.join(f(1))\n'a'"), "x: int -> Iterable[str]"),
         (write("x: int", "Returns:\n  dict: all\n", ">>> f(1)\n[1]"), "x: int -> list[int]"),
         (
             write(
@@ -166,6 +190,12 @@ def test_borrowed_coroutine_is_awaited() -> None:
     assert borrow("async def f(a: int) -> int:\n    return a\n").endswith(
         "async def f(a: int) -> int:\n    return await _f(a)\n"
     )
+
+
+def test_borrowed_generator_is_one_and_of_guarded_ones_the_last_is_borrowed() -> None:
+    source = borrow("if 1:\n    def f(a): ...\nelse:\n    def f(a: int):\n        yield a\n")
+    assert source.endswith("def f(a: int):\n    yield from _f(a)\n")
+    assert "-> Iterator[Any]:" in add_types(source, "f")
 
 
 def test_what_is_no_function_cannot_be_borrowed() -> None:
