@@ -127,7 +127,9 @@ class Choice:
     def find_inner(self, module: str, attribute: str) -> str:
         """The module that `import a.b` makes an attribute of `a`; empty if it is none."""
         inner = f"{module}.{attribute}"
-        return inner if inner in self.modules and not self.modules.binds(Reference(module, attribute)) else ""
+        if inner not in self.modules or self.modules.binds_other(Reference(module, attribute), inner):
+            return ""
+        return inner
 
     def follow_inner(self, module: str, node: Import) -> list[tuple[str, Reference]]:
         """What an import that is not at module level gives of these modules, by name; nothing if one cannot be told."""

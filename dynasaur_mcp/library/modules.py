@@ -87,12 +87,21 @@ class Modules:
         """The `from … import *` before that moment that gives the name, and from which of the modules."""
         for position in reversed(self._positions(module).get("*", ())):
             star = self.follow(module, self.statements(module)[position].node) if position < moment else None
-            if star:
+            if star and self._offers(star.module, name):
                 target = Reference(star.module, name)
                 self._bound.setdefault(Reference(module, name), False)  # two that import all of each other
                 if self.binds(target):
                     return position, target
         return None
+
+    def _offers(self, module: str, name: str) -> bool:
+        """Whether `import *` gives the name, if the module has it: by its `__all__`, as far as that is a plain list."""
+        positions = self._positions(module).get("__all__", ())
+        nodes = [each for position in positions for each in ast.walk(self.statements(module)[position].node)]
+        if any(isinstance(each, ast.Name) and each.id != "__all__" for each in nodes):
+            return True
+        offered = {each.value for each in nodes if isinstance(each, ast.Constant)}
+        return name in offered if nodes else not name.startswith("_")
 
     def binds(self, target: Reference) -> bool:
         """Whether the module has something of that name in the end."""
@@ -116,9 +125,18 @@ class Modules:
             return Reference(found, name) if found else None
         inner = self._find(module, f"{base}.{name}".strip("."))
         found = self._find(module, base)
-        if inner and not (found and self.binds(Reference(found, name))):
+        if inner and (found == module or not (found and self.binds_other(Reference(found, name), inner))):
             return Reference(inner)
         return Reference(found, name) if found else None
+
+    def binds_other(self, target: Reference, inner: str) -> bool:
+        """Whether a package has something else under the name of a module in it."""
+        statements = self.statements(target.module)
+        found = self.find_binding(target.module, target.name, len(statements))
+        made = [statements[position] for position in found if target.name in statements[position].binds]
+        if made and all(self.follow(target.module, each.node) == Reference(inner) for each in made):
+            return False
+        return self.binds(target)
 
     def spell_import(self, module: str, node: ast.AST) -> str:
         """An import as it can stand anywhere."""

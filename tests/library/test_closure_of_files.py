@@ -66,6 +66,19 @@ def test_what_a_function_of_a_file_needs_is_found(text: str, returned: object) -
         ),
         ("from .b import *\ndef f(): return g()", {"b": "from .c import g", "c": "def g(): return 7"}),
         ("from . import g\ndef f(): return g()", {"init": "from .b import *", "b": "def g(): return 7"}),
+        (
+            "import p\nfrom . import b, N\ndef f(): return N + b.N + p.b.g() - p.b.M",
+            {"init": "from p import b\nN = b.g() - 1", "b": "N = M = 3\ndef g(): return 4"},
+        ),
+        (
+            "import p\ndef f(): return p.b.g()",
+            {"init": "from .b import *", "b": "b = None\n__all__ = ['h']\n__all__ += ['i']\ndef g(): return 7"},
+        ),
+        (
+            "from .b import *\ndef f(): return g() + _h()\ndef _h(): return 3",
+            {"b": "__all__ = list('g')\ndef g(): return 4\ndef _h(): return 0"},
+        ),
+        ("from . import b\ndef f(): return b()", {"init": "from .b import b", "b": "def b(): return 7"}),
         ("def f():\n    from .b import g as h\n    return h()", {"b": "def g(): return 7"}),
         ("def f():\n    from .b import g\n    return g()", {"b": "def g(): return 7"}),
         ("def f():\n    from . import b\n    return b.g()", {"b": "def g(): return 7"}),
