@@ -84,8 +84,8 @@ try:
     from nowhere import fallback
 except ImportError:
     def fallback(a: int) -> int:
-        """Take one number as it is."""
-        return a
+        """Take one number twice."""
+        return 2 * a
 
 
 if __name__ == "__main__":
@@ -94,11 +94,11 @@ if __name__ == "__main__":
     told = rows(jailed("actions", "import", *write(tmp_path, several=f"{text}\n\n{ADD}")))
     assert {name: how for name, (how, _) in told.items()} == {
         "subtract": "kept",
-        "guarded": "skipped",
-        "fallback": "skipped",
+        "guarded": "kept",
+        "fallback": "kept",
         "add": "kept",
     }
-    assert "'guarded' is defined under an `if`, a `try` or the like" in told["guarded"][1]
+    assert "nowhere" not in library(tmp_path)["fallback"]
 
 
 def test_what_is_not_there_is_said(dynasaur: Run, tmp_path: Path) -> None:
