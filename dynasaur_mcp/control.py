@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,15 +80,17 @@ class Control:
                 anyio.BrokenResourceError, anyio.EndOfStream, anyio.ClosedResourceError, FrameError
             ):
                 try:
-                    async for message in self._do(await frames.receive(), frames):
-                        await frames.send(message)
+                    # A command may go away in the middle: the session is to be let go of at once, and by this task.
+                    async with contextlib.aclosing(self._do(await frames.receive(), frames)) as messages:
+                        async for message in messages:
+                            await frames.send(message)
                     await frames.send({"done": True})
                 except DynasaurError as error:
                     await frames.send({"error": str(error)})
                 except (KeyError, TypeError, ValueError) as error:
                     await frames.send({"error": f"This server does not understand the command: {error!r}."})
 
-    async def _do(self, request: dict[str, Any], frames: Frames) -> AsyncIterator[dict[str, Any]]:
+    async def _do(self, request: dict[str, Any], frames: Frames) -> AsyncGenerator[dict[str, Any]]:
         match request["op"]:
             case "state":
                 yield await self._state()
@@ -103,9 +105,10 @@ class Control:
                     yield dataclasses.asdict(await session.files.list(path))
                 case "read":
                     offset = 0
-                    while (piece := await session.files.read(path, offset)).data:
-                        offset += len(piece.data)
-                        yield {"data": base64.b64encode(piece.data).decode()}
+                    while (piece := await session.files.read(path, offset, skips_holes=True)).data:
+                        offset = piece.offset + len(piece.data)
+                        yield {"data": base64.b64encode(piece.data).decode(), "offset": piece.offset}
+                    yield {"size_bytes": piece.size_bytes}
                 case "write":
                     size_bytes = await session.files.write(path, _receive_pieces(frames))
                     self._pool.on_files(session.principal, session.name, (path,))

@@ -121,6 +121,9 @@ def get_files(
     session: Session = "default",
     server: Server = "",
     principal: Principal = LOCAL,
+    most_bytes: Annotated[
+        int, typer.Option("--most-bytes", min=0, help="What the files may have together; holes in them do not count.")
+    ] = 1 << 30,
 ) -> None:
     """Copy a file or a folder out of a session's workspace. Links, pipes and the like stay there."""
 
@@ -129,7 +132,7 @@ def get_files(
         holder = find_holder(running, session, principal, server)
         where = {"principal": principal, "session": session}
         place = target / (PurePosixPath(path).name or "workspace") if target.is_dir() else target
-        await get_all(holder, where, path.rstrip("/"), place)
+        await get_all(holder, where, path.rstrip("/"), place, most_bytes)
 
     anyio.run(get)
 
@@ -193,22 +196,23 @@ async def put_file(server: Running, path: Path, where: dict[str, str]) -> int:
         return int(answer["size_bytes"])
 
 
-async def get_all(server: Running, where: dict[str, str], path: str, target: Path) -> None:
-    """A file, or a folder with all below it."""
+async def get_all(server: Running, where: dict[str, str], path: str, target: Path, most_bytes: int) -> int:
+    """A file, or a folder with all below it; how many bytes were taken."""
     try:
         (listing,) = await server.ask({"op": "list", **where, "path": path})
     except ControlError:
-        size_bytes = await get_file(server, {**where, "path": path}, target)
+        size_bytes, taken = await get_file(server, {**where, "path": path}, target, most_bytes)
         typer.echo(f"{show_name(str(target))}\t{size_bytes} bytes")
-        return
+        return taken
     await anyio.Path(target).mkdir(parents=True, exist_ok=True)
+    taken = 0
     for item in listing["items"]:
         inner = f"{path}/{item['name']}".lstrip("/")
         if item["kind"] == "other":
             typer.echo(f"{inner!r} is no regular file: left out", err=True)
             continue
         try:
-            await get_all(server, where, inner, target / item["name"])
+            taken += await get_all(server, where, inner, target / item["name"], most_bytes - taken)
         except ControlError as error:
             # A name that is no Unicode is listed with this in it, and cannot be asked for.
             if "\ufffd" not in item["name"]:
@@ -218,22 +222,36 @@ async def get_all(server: Running, where: dict[str, str], path: str, target: Pat
         typer.echo(
             f"{path!r} has {listing['total']} entries: only the first {len(listing['items'])} were taken", err=True
         )
+    return taken
 
 
-async def get_file(server: Running, where: dict[str, str], target: Path) -> int:
-    """What was at `target` stays until the file is whole."""
+async def get_file(server: Running, where: dict[str, str], target: Path, most_bytes: int) -> tuple[int, int]:
+    """What was at `target` stays until the file is whole. Its size, and how much of it is in no hole.
+
+    Raises:
+        ControlError: it cannot be had, or there is more of it than `most_bytes`.
+    """
     draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
-    size_bytes = 0
+    size_bytes = taken = 0
     try:
         async with server.connect() as frames:
             await frames.send({"op": "read", **where})
             async with await anyio.open_file(draft, "xb") as file:
                 async for message in read_answers(frames):
+                    if "size_bytes" in message:
+                        size_bytes = message["size_bytes"]
+                        await file.truncate(size_bytes)
+                        continue
                     data = base64.b64decode(message["data"])
-                    size_bytes += len(data)
+                    taken += len(data)
+                    if taken > most_bytes:
+                        raise ControlError(
+                            f"{where['path']!r} is not taken: it would be more than --most-bytes allows in all."
+                        )
+                    await file.seek(message["offset"])
                     await file.write(data)
         await anyio.to_thread.run_sync(os.replace, draft, target)
     finally:
         with contextlib.suppress(FileNotFoundError):
             draft.unlink()
-    return size_bytes
+    return size_bytes, taken

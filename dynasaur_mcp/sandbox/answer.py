@@ -76,6 +76,7 @@ class Done(BaseModel):
     items: list[_Item] = Field(default_factory=list)
     total: int = Field(default=0, ge=0)
     data: str = ""
+    offset: int = Field(default=0, ge=0)
     size_bytes: int = Field(default=0, ge=0)
 
 

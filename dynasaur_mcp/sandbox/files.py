@@ -39,10 +39,11 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some bytes of a file of `size_bytes`."""
+    """The bytes from `offset` of a file of `size_bytes`."""
 
     data: bytes
     size_bytes: int
+    offset: int
 
 
 class Files:
@@ -60,17 +61,17 @@ class Files:
         done = await self._ask("list", path)
         return Listing(tuple(Listed(item.name, item.kind, item.size_bytes) for item in done.items), done.total)
 
-    async def read(self, path: str, offset: int = 0, length: int = PIECE_BYTES) -> Piece:
-        """At most `length` and PIECE_BYTES bytes from `offset`; none at the end."""
+    async def read(self, path: str, offset: int = 0, length: int = PIECE_BYTES, *, skips_holes: bool = False) -> Piece:
+        """At most `length` and PIECE_BYTES bytes from `offset`, or the next place in no hole; none at the end."""
         length = min(length, PIECE_BYTES)
-        done = await self._ask("read", path, offset=offset, length=length)
+        done = await self._ask("read", path, offset=offset, length=length, skips_holes=skips_holes)
         try:
             data = base64.b64decode(done.data, validate=True)
         except ValueError:
             data = None
-        if data is None or len(data) > length:
+        if data is None or len(data) > length or done.offset < offset:
             raise WorkerLost("The worker sent no bytes of a file")
-        return Piece(data, done.size_bytes)
+        return Piece(data, done.size_bytes, done.offset)
 
     async def write(self, path: str, pieces: AsyncIterable[bytes]) -> int:
         """Make or replace a file, and the folders it lies in; how many bytes it has.

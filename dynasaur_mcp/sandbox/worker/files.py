@@ -54,14 +54,28 @@ def _list(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(message: dict[str, Any]) -> dict[str, Any]:
-    """Up to `length` bytes from `offset`, and the size of the whole file."""
+    """Up to `length` bytes from `offset`, or from the first after it that is in no hole; and the file's whole size."""
     *parents, name = _names(message["path"]) or [""]
     with _opened(parents) as folder, _opened_file(name, os.O_RDONLY, folder) as file:
         data, offset, left = bytearray(), message["offset"], message["length"]
+        size_bytes = os.fstat(file).st_size
+        if message.get("skips_holes"):
+            offset, end = _find_data(file, offset, size_bytes)
+            left = min(left, end - offset)
         while left > 0 and (part := os.pread(file, left, offset + len(data))):
             data += part
             left -= len(part)
-        return {"data": base64.b64encode(data).decode(), "size_bytes": os.fstat(file).st_size}
+        return {"data": base64.b64encode(data).decode(), "offset": offset, "size_bytes": size_bytes}
+
+
+def _find_data(file: int, offset: int, size_bytes: int) -> tuple[int, int]:
+    """Where the next part begins that is in no hole, and where it ends; both the size where there is none."""
+    try:
+        start = os.lseek(file, offset, os.SEEK_DATA)
+        return start, os.lseek(file, start, os.SEEK_HOLE)
+    except OSError as error:
+        # Where holes cannot be looked for, all is data.
+        return (size_bytes, size_bytes) if error.errno == errno.ENXIO else (offset, size_bytes)
 
 
 def _write(message: dict[str, Any]) -> dict[str, Any]:

@@ -97,6 +97,40 @@ def test_nothing_outside_the_workspace_comes_out(server: RawServer, shell: Shell
     assert list(tmp_path.glob(".out*")) == []
 
 
+def test_hole_in_a_file_comes_out_as_one(server: RawServer, shell: Shell, tmp_path: Path) -> None:
+    code = """
+with open('sparse', 'wb') as file:
+    for place in (0, 9 << 20, 20 << 20):
+        file.seek(place); file.write(b'x' * 5000)
+    file.truncate(200 << 20)
+"""
+    server.call("run_python", 6, code=code, session="x")
+    out = tmp_path / "sparse"
+    assert shell.rows("files", "get", "sparse", str(out), "--session", "x", "--most-bytes", str(1 << 20))[0][1] == (
+        f"{200 << 20} bytes"
+    )
+    assert (out.stat().st_size, out.stat().st_blocks * 512 < 1 << 20) == (200 << 20, True)
+    with out.open("rb") as file:
+        head = file.read(30 << 20)
+    assert head.count(b"x") == 15000
+    assert head[9 << 20 : (9 << 20) + 5000] == head[20 << 20 : (20 << 20) + 5000] == b"x" * 5000
+
+
+@ONE_IS_ENOUGH
+def test_more_than_is_to_come_out_is_refused_and_leaves_no_part_of_a_file(
+    server: RawServer, shell: Shell, tmp_path: Path
+) -> None:
+    code = "import os\nos.mkdir('d')\nfor name in 'ab': open(f'd/{name}', 'wb').write(bytes(6 << 20))"
+    server.call("run_python", 6, code=code, session="x")
+    (tmp_path / "one").mkdir()
+    said = shell.fail("files", "get", "d/a", str(tmp_path / "one"), "--session", "x", "--most-bytes", "6000000")
+    assert "'d/a' is not taken: it would be more than --most-bytes allows" in said
+    assert list((tmp_path / "one").iterdir()) == []
+    said = shell.fail("files", "get", "d", str(tmp_path / "out"), "--session", "x", "--most-bytes", "7000000")
+    assert "'d/b' is not taken" in said
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+
+
 def test_file_that_does_not_fit_is_refused_and_leaves_nothing(
     library: Path, shell: Shell, sandbox: str, tmp_path: Path
 ) -> None:
