@@ -138,6 +138,20 @@ open('a\\nb', 'w').write('odd')
                 )
 
 
+async def test_more_copies_than_a_worker_has_room_for_are_refused_and_cost_no_other(open_sandbox: OpenPool) -> None:
+    async with open_sandbox(sessions=100, processes=24) as pool:
+        async with pool.session("me", "0") as session:
+            await run(session, "n = 1")
+        with pytest.raises(SessionNotCopied, match="'0' cannot be copied: its worker has 6 sessions"):  # noqa: PT012
+            for number in range(1, 100):
+                await pool.fork("me", "0", str(number))
+        assert pool.session_names("me") == ["0", "1", "2", "3", "4", "5"]
+        for name in pool.session_names("me"):
+            async with pool.session("me", name) as session:
+                assert (await call(session, "add", ADD, first=1)).value == 2
+                assert await shown(session, "n") == "1"
+
+
 async def test_fork_needs_a_session_to_fork_a_free_name_and_room(open_sandbox: OpenPool) -> None:
     async with open_sandbox(sessions=2) as pool:
         with pytest.raises(SessionNotFound, match="'x'"):

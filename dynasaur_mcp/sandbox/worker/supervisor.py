@@ -38,6 +38,8 @@ from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR, count_files, memory_of
 from dynasaur_mcp.sandbox.worker.workspaces import Workspaces
 
 MAX_KNOWN_ACTIONS = 512
+SESSIONS_PART = 4
+"""One in so many of the processes that there may be can be a session: each takes a fork to go on."""
 CHECKER = ""
 """Among the zygotes; no action's key."""
 
@@ -201,6 +203,8 @@ class Supervisor:
     def _fork(self, request: dict[str, Any]) -> dict[str, Any]:
         """Make a branch: a copy of the workspace, then a fork of the interpreter that finds itself there."""
         branch, copy = request["branch"], request["as"]
+        if (there := len(self._sessions)) >= self._limits["processes"] // SESSIONS_PART:
+            return {"ending": "raised", "error": f"its worker has {there} sessions, and room for no more"}
         self._activate(branch)
         try:
             target = self._workspaces.make(copy)
