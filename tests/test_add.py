@@ -46,7 +46,7 @@ def test_what_is_no_file_is_not_waited_for(jailed: Run, tmp_path: Path) -> None:
 def test_all_problems_of_a_file_are_named_at_once(dynasaur: Run, tmp_path: Path) -> None:
     added = dynasaur("actions", "add", *write(tmp_path, three="def three(a, *b):\n    print(a)\n"))
     assert added.returncode == 1
-    assert [added.stdout.count(words) for words in ("line 1: ", "'a'", "*b", "-> str", "docstring")] == [4, 1, 1, 1, 2]
+    assert [added.stdout.count(words) for words in ("line 1: ", "'a'", "'b'", "-> str", "docstring")] == [4, 1, 1, 1, 2]
 
 
 def test_files_added_twice_at_once_are_there_for_both(jailed: Run, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 
 from dynasaur_mcp.library.modules import Modules, Reference
-from dynasaur_mcp.library.rules import Function
+from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES, Function
 from dynasaur_mcp.library.statements import Statement, read_import
 from dynasaur_mcp.library.symbols import Definition, Import, Inside, is_overload
 from dynasaur_mcp.types import Problem
@@ -33,6 +33,7 @@ class Choice:
         self.inner: dict[tuple[str, bool], set[Reference]] = {}
         """By module, what it imports from others within functions (False), and within statements that run at once."""
         self._waiting: list[tuple[str, str, int]] = []
+        self._characters = 0
         self._asked: set[tuple[str, str, int]] = set()
 
     def choose(self) -> None:
@@ -40,12 +41,18 @@ class Choice:
         self._need(self.function)
         while not self.problems and (self._waiting or self._need_attributes()):
             self._choose(*self._waiting.pop())
+            # The examples that are cut yet are no half of it.
+            if self._characters > 2 * MAX_SOURCE_BYTES:
+                self.problems.append(
+                    Problem("with all that it uses it has more than 2 MB: an action has 1 MB at most.")
+                )
 
     def _choose(self, module: str, wanted: str, moment: int) -> None:
         for position in self._find(module, wanted, moment):
             statement = self.modules.statements(module)[position]
             if position not in self._chosen.setdefault(module, set()):
                 self._chosen[module].add(position)
+                self._characters += len(statement.text)
                 self._note(module, wanted, statement)
             later = statement.later | statement.examples.names if self.is_target(module, statement) else statement.later
             # What runs now may leave something behind that is called at any time.

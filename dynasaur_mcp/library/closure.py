@@ -105,11 +105,12 @@ class _Copy:
         """What the file is to be made of, each with its module. Adds to `problems` what cannot be told apart."""
         pieces = self._write_all()
         clashes = dict(find_clashes(pieces))
+        words = {word for _, piece in pieces for word in re.findall(r"\w+", piece.text)} if clashes else set()
         for name, texts in clashes.items():
             own = self._choice.function.module
             kept = texts[own] if own in texts else next(iter(texts.values()))
             for module in (module for module in texts if texts[module] != kept):
-                self._names[Reference(module, name)] = _find_free(module, name, pieces)
+                self._names[Reference(module, name)] = _find_free(module, name, words)
         try:
             pieces = self._write_all() if clashes else pieces
         except UnsafeError as error:
@@ -225,8 +226,8 @@ def _is_stub(node: ast.stmt) -> bool:
     return isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "_typeshed"
 
 
-def _find_free(module: str, name: str, pieces: Sequence[tuple[str, Piece]]) -> str:
+def _find_free(module: str, name: str, words: set[str]) -> str:
     new = f"_{module.rpartition('.')[2].strip('_')}_{name}"
-    while any(re.search(rf"\b{new}\b", piece.text) for _, piece in pieces):
+    while new in words:
         new += "_"
     return new
