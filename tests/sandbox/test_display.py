@@ -41,6 +41,10 @@ for width in (2, 3):
         assert [size_of(image) for image in outcome.images] == [(200, 100), (300, 100)]
         assert (outcome.shown, outcome.notes) == ("'done'", ())
         assert (await run(session, "plt.get_fignums()")).shown == "[]"
+        failed = await session.run("plt.figure(figsize=(5, 1), dpi=100)\n1 / 0", {}, ())
+        assert (failed.ending, failed.images) == (Ending.RAISED, ())
+        goes_on = await run(session, "plt.plot([1, 2])\nplt.get_fignums()")
+        assert ([size_of(image) for image in goes_on.images], goes_on.shown) == ([(500, 100)], "[1]")
         figure = await run(session, "f, axes = plt.subplots(figsize=(4, 1), dpi=100); f")
         assert [size_of(image) for image in figure.images] == [(400, 100)]
         many = await run(session, "for _ in range(6): plt.figure(figsize=(1, 1))")

@@ -88,6 +88,7 @@ def call(signature: Signature, arguments: dict[str, Any]) -> dict[str, Any]:
         shown = Display()
         if signature.is_shown:
             shown = display(value)
+            add_figures(shown, value)
             value = shown.text
         else:
             add_figures(shown)

@@ -49,7 +49,7 @@ class Display:
 
 
 def display(value: Any) -> Display:
-    """A step's value."""
+    """A step's value, without the figures that are open."""
     shown = Display()
     if is_table(type(value)):
         _show_table(value, shown)
@@ -62,7 +62,6 @@ def display(value: Any) -> Display:
         shown.text = text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "…"
         if (pathlib := sys.modules.get("pathlib")) and isinstance(value, pathlib.PurePath):
             _link(str(value), shown)
-    add_figures(shown, value)
     return shown
 
 

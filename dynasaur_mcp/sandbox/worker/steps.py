@@ -10,7 +10,7 @@ from time import clock_gettime_ns
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from dynasaur_mcp.sandbox.worker.display import display
+from dynasaur_mcp.sandbox.worker.display import add_figures, display
 from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources, cache_lines
 from dynasaur_mcp.sandbox.worker.pages import pages
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
@@ -49,19 +49,25 @@ def run_step(_channel: Channel, message: dict[str, Any]) -> dict[str, Any]:
 
 
 def rehearse_step() -> None:
-    """A step that does nothing. It leaves `random` alone, whose numbers are the session's."""
+    """A step that does nothing. It leaves alone `random`, whose numbers are the session's, and open figures."""
     message = rehearse_beginning()
     add_sources({})
-    rehearse_end(execute("0", message["op"], {}))
+    rehearse_end(execute("0", message["op"], {}, shows_figures=False))
 
 
-def execute(code: str, filename: str, namespace: dict[str, Any]) -> dict[str, Any]:
-    """What the `done` frame says of the code itself, run as a cell of a notebook."""
+def execute(code: str, filename: str, namespace: dict[str, Any], *, shows_figures: bool = True) -> dict[str, Any]:
+    """What the `done` frame says of the code itself, run as a cell of a notebook.
+
+    Args:
+        shows_figures: Those that are open, which are closed by that.
+    """
     done: dict[str, Any] = {"ending": "returned", "shown": "", "error": "", "defined": []}
     try:
         tree = parse(code, filename)
         value = _execute(tree, filename, namespace)
         shown = display(value)
+        if shows_figures:
+            add_figures(shown, value)
         done |= {"shown": shown.text, **shown.fields}
         done["defined"] = _public_functions(tree)
     except MemoryError as error:
