@@ -44,7 +44,18 @@ class Done(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     ending: Literal[
-        "returned", "raised", "timeout", "memory", "output", "lost", "cancelled", "misfit", "unknown", "gone", "ruined"
+        "returned",
+        "raised",
+        "timeout",
+        "memory",
+        "output",
+        "lost",
+        "cancelled",
+        "misfit",
+        "unknown",
+        "gone",
+        "ruined",
+        "full",
     ]
     value: Any = None
     shown: str = Field(default="", max_length=1 << 19)

@@ -274,6 +274,7 @@ class Session:
             "memory": f"needed more than {self._limits.memory_bytes >> 20} MiB of memory and was stopped",
             "cancelled": "was cancelled",
             "ruined": _RUINED,
+            "full": "was not begun: its worker has all the processes and threads that it may have",
             "lost": "ended its own process (os._exit, a crash or a kill)",
         }.get(ending, f"failed ({ending})")
 

@@ -10,7 +10,7 @@ from dynasaur_mcp.errors import SessionExists, SessionNotCopied, SessionNotFound
 from dynasaur_mcp.sandbox.engine import connect
 from dynasaur_mcp.types import Ending
 
-from .conftest import ADD, ALIVE, OpenPool, call, run, shown
+from .conftest import ADD, ALIVE, RUNTIME, OpenPool, call, run, shown
 
 pytestmark = pytest.mark.anyio
 
@@ -148,8 +148,34 @@ async def test_more_copies_than_a_worker_has_room_for_are_refused_and_cost_no_ot
         assert pool.session_names("me") == ["0", "1", "2", "3", "4", "5"]
         for name in pool.session_names("me"):
             async with pool.session("me", name) as session:
-                assert (await call(session, "add", ADD, first=1)).value == 2
+                for action in (f"add_{name}", f"also_{name}"):
+                    assert (await call(session, action, ADD.replace("add", action), first=1)).value == 2
                 assert await shown(session, "n") == "1"
+
+
+async def test_threads_that_leave_room_for_no_process_cost_the_session_nothing(open_sandbox: OpenPool) -> None:
+    if RUNTIME == "runsc":
+        pytest.skip("gVisor counts no threads as processes")
+    code = """
+import threading
+ended, threads, kept = threading.Event(), [], 1
+threading.stack_size(1 << 18)
+try:
+    for _ in range(64):
+        thread = threading.Thread(target=ended.wait, daemon=True)
+        thread.start()
+        threads.append(thread)
+except RuntimeError:
+    pass
+"""
+    async with open_sandbox(processes=32) as pool, pool.session("me") as session:
+        assert (await run(session, code)).ending is Ending.RETURNED
+        for _ in range(2):
+            outcome = await call(session, "add", ADD, first=1)
+            assert outcome.value == 2 or "was not begun: its worker has all the processes" in outcome.error, outcome
+        assert await shown(session, "ended.set()\nfor thread in threads: thread.join()\nkept") == "1"
+        assert (await call(session, "add", ADD, first=1)).value == 2
+        assert await shown(session, "kept") == "1"
 
 
 async def test_fork_needs_a_session_to_fork_a_free_name_and_room(open_sandbox: OpenPool) -> None:

@@ -1,9 +1,9 @@
 """A process that forks on request: what the template, every session interpreter and every action's zygote are.
 
 A job is one byte on the control socket with three descriptors: the job's own socket, its stdout, its stderr. The
-process forks at once and answers with the child's pid; the *child* reads the job's frame from its own socket, so
-nothing a caller sends is ever seen by a process that lives on. So a fork can also be made ahead of its job, and wait;
-when the supervisor has nothing else to do, it tells one after the other to make itself ready.
+process forks at once and answers with the child's pid, or that there is NO_ROOM; the *child* reads the job's frame from
+its own socket, so nothing a caller sends is ever seen by a process that lives on. So a fork can also be made ahead of
+its job, and wait; when the supervisor has nothing else to do, it tells one after the other to make itself ready.
 A job ends with a `done` frame. One that is to be `kept` then becomes such a process itself, with its own socket as the
 control socket; the supervisor ends the one it replaces.
 
@@ -47,6 +47,8 @@ MAKE_READY: dict[str, Any] = {}
 """What a fork made ahead is sent while nobody needs the processor."""
 PROOF = {"ready": True}
 """What a fork made to PROVE it says, once it has done all that a job does but run the user's code."""
+NO_ROOM = 1
+"""In place of the pid of a fork: none could be made, as there are as many processes as there may be."""
 _RUINED = encode_frame({"done": {"ending": "ruined"}})
 _LIMITS_ARE_BACK = "The limits that it lowered for its own process are as they were before: {}."
 _DESCRIPTORS = 3
@@ -104,7 +106,10 @@ def fork_on_request(control: socket, jobs: Mapping[str, Job], rehearsals: Mappin
             runs_job = byte == FORK
             control.sendall((getpid() if runs_job else 0).to_bytes(4, "big"))
         else:
-            child = fork()
+            try:
+                child = fork()
+            except OSError:
+                child = NO_ROOM
             runs_job = child == 0
             if child:
                 control.sendall(child.to_bytes(4, "big"))

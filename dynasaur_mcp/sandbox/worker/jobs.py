@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dynasaur_mcp.sandbox.wire import MAX_DONE_BYTES, MAX_VALUE_BYTES, FrameError, FrameReader, encode_frame, measure
-from dynasaur_mcp.sandbox.worker.forker import FORK, HIDE, MAKE_READY, PROOF, SHOW
+from dynasaur_mcp.sandbox.worker.forker import FORK, HIDE, MAKE_READY, NO_ROOM, PROOF, SHOW
 from dynasaur_mcp.sandbox.worker.printed import Printed
 from dynasaur_mcp.sandbox.worker.process import Process
 from dynasaur_mcp.sandbox.worker.usage import count_oom_kills
@@ -31,6 +31,10 @@ _STREAMS = ("stdout", "stderr")
 
 class LostError(Exception):
     """The process that should have forked is gone or does not answer."""
+
+
+class FullError(Exception):
+    """There are as many processes as there may be: no fork was made."""
 
 
 class Forker:
@@ -84,7 +88,7 @@ class Forker:
         """Make a fork that waits for its payload; None where it cannot be made ahead, as other orders than FORK ask.
 
         Raises:
-            LostError
+            LostError, FullError
         """
         ours, theirs = socket.socketpair()
         pipes = [os.pipe() for _ in _STREAMS]
@@ -93,6 +97,8 @@ class Forker:
             socket.send_fds(self.control, [order], [theirs.fileno(), *(write for _, write in pipes)])
             self.control.settimeout(FORK_SECONDS)
             pid = int.from_bytes(self._receive_pid(), "big")
+            if pid == NO_ROOM:
+                raise FullError
             if pid or order == FORK:
                 # The answer comes from a process that may have run user code: it must not make us kill another.
                 if pid <= 1 or (pid in reserved and pid != self.pid):

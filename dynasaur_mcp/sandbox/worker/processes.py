@@ -19,9 +19,9 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from dynasaur_mcp.sandbox.worker.forker import FORK_AHEAD, PROVE
+from dynasaur_mcp.sandbox.worker.forker import FORK, FORK_AHEAD, PROVE
 from dynasaur_mcp.sandbox.worker.harden import descriptors_end, expendable_forks
-from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
+from dynasaur_mcp.sandbox.worker.jobs import Forker, FullError, Job, LostError
 from dynasaur_mcp.sandbox.worker.template import become_template
 from dynasaur_mcp.sandbox.worker.usage import (
     INODE_BYTES,
@@ -67,13 +67,21 @@ class Processes:
         """How many files there were when the last job began."""
 
     def template(self) -> Forker:
-        """To fork a session's first step from, or a job on files."""
+        """To fork a session's first step from, or a job on files.
+
+        Raises:
+            FullError: there is none, and no room for it.
+        """
         if self._template is None or not self._template.is_alive():
             self._template = self._start(self._template, for_calls=False)
         return self._template
 
     def template_of_calls(self) -> Forker:
-        """To fork what loads an action from."""
+        """To fork what loads an action from.
+
+        Raises:
+            FullError: as `template`.
+        """
         if self._template_of_calls is None or not self._template_of_calls.is_alive():
             self._template_of_calls = self._start(self._template_of_calls, for_calls=True)
         return self._template_of_calls
@@ -83,13 +91,14 @@ class Processes:
 
         Raises:
             LostError: `base` is of no use, and dismissed.
+            FullError: there is no room for another process.
         """
         try:
             job = self._spares.pop(base, None)
             if job is None or not job.forker.is_alive():
                 if job:
                     self._dismiss_spare(job)
-                job = base.fork(self._spared())
+                job = self._fork(base, FORK)
         except LostError:
             self.dismiss(base)
             raise
@@ -102,14 +111,28 @@ class Processes:
         if base is None or base in self._spares or not base.is_alive():
             return
         try:
-            job = base.fork(self._spared(), order)
-        except LostError:
+            job = self._fork(base, order)
+        except (LostError, FullError):
             self.dismiss(base)
             return
         if job:
             self._spares[base] = job
         if len(self._spares) > MAX_SPARES:
             self._dismiss_spare(self._spares.popitem(last=False)[1])
+
+    def _fork(self, base: Forker, order: bytes) -> Job | None:
+        """Where there is no room for a fork that is needed, what is kept for speed alone goes."""
+        try:
+            return base.fork(self._spared(), order)
+        except FullError:
+            if order == FORK_AHEAD:
+                return None
+        while self._spares:
+            self._dismiss_spare(self._spares.popitem()[1])
+        for key in [key for key, zygote in self.zygotes.items() if zygote is not base]:
+            self.dismiss(self.zygotes.pop(key))
+        self._bury()
+        return base.fork(self._spared(), order)
 
     def replace_session(self, branch: int, new: Forker) -> None:
         """Let a step be its session; what was so before lives until `prove`."""
@@ -182,7 +205,8 @@ class Processes:
 
     def look(self) -> None:
         """Nothing may be started or outgrow the limit between requests either. Calls will need their template."""
-        self.template_of_calls()
+        with contextlib.suppress(FullError):
+            self.template_of_calls()
         if not (self.sessions or self.zygotes):
             return
         self._end_strays()
@@ -219,8 +243,13 @@ class Processes:
         if before:
             self.dismiss(before)
         ours, theirs = socket.socketpair()
-        with expendable_forks():
-            pid = os.fork()
+        try:
+            with expendable_forks():
+                pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise FullError from None
         if pid == 0:
             with contextlib.suppress(OSError):
                 ours.close()

@@ -32,7 +32,7 @@ from dynasaur_mcp.sandbox.sets import HeldSets
 from dynasaur_mcp.sandbox.worker import problems
 from dynasaur_mcp.sandbox.worker.frames import Frames
 from dynasaur_mcp.sandbox.worker.harden import descriptors_end
-from dynasaur_mcp.sandbox.worker.jobs import Forker, Job, LostError
+from dynasaur_mcp.sandbox.worker.jobs import Forker, FullError, Job, LostError
 from dynasaur_mcp.sandbox.worker.processes import Processes
 from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR, count_files, memory_of
 from dynasaur_mcp.sandbox.worker.workspaces import Workspaces
@@ -84,7 +84,10 @@ class Supervisor:
         self._frames.send({"ready": os.getpid()})
         while True:
             request = self._frames.next_request(self._processes.prepare, self._processes.look)
-            done = self._answer[request["op"]](request) if self._has_packages(request) else {"ending": "gone"}
+            try:
+                done = self._answer[request["op"]](request) if self._has_packages(request) else {"ending": "gone"}
+            except FullError:
+                done = {"ending": "full"}
             if self._frames.relay:
                 # Before the answer: after it the server has nobody to carry for.
                 self._frames.relay.stop()
@@ -268,6 +271,8 @@ class Supervisor:
             job = self._processes.begin_job(base)
         except LostError as error:
             return {"ending": "lost", "error": str(error)}, None
+        except FullError:
+            return {"ending": "full"}, None
         job.start(payload)
         job.watch(
             seconds=request["seconds"],
