@@ -122,7 +122,8 @@ def get_files(
     server: Server = "",
     principal: Principal = LOCAL,
     most_bytes: Annotated[
-        int, typer.Option("--most-bytes", min=0, help="What the files may have together; holes in them do not count.")
+        int,
+        typer.Option("--most-bytes", min=0, help="What the files may have together; long holes in them do not count."),
     ] = 1 << 30,
 ) -> None:
     """Copy a file or a folder out of a session's workspace. Links, pipes and the like stay there."""

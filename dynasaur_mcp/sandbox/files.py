@@ -62,7 +62,11 @@ class Files:
         return Listing(tuple(Listed(item.name, item.kind, item.size_bytes) for item in done.items), done.total)
 
     async def read(self, path: str, offset: int = 0, length: int = PIECE_BYTES, *, skips_holes: bool = False) -> Piece:
-        """At most `length` and PIECE_BYTES bytes from `offset`, or the next place in no hole; none at the end."""
+        """At most `length` and PIECE_BYTES bytes from `offset`, or the next place in no hole; none at the end.
+
+        Args:
+            skips_holes: Those at `offset`, and those of more than 256 KiB, are not read.
+        """
         length = min(length, PIECE_BYTES)
         done = await self._ask("read", path, offset=offset, length=length, skips_holes=skips_holes)
         try:

@@ -36,6 +36,22 @@ async def test_file_goes_in_and_comes_out_whole_with_the_folders_it_lies_in(open
         assert (await session.files.read("a/b\n?.bin", 1 << 40)).data == b""
 
 
+async def test_file_of_many_short_holes_comes_out_in_large_pieces(open_sandbox: OpenPool) -> None:
+    code = """
+with open('f', 'wb') as file:
+    for number in range(500): file.seek(number << 13); file.write(b'x' * 4096)
+    file.seek(20 << 20); file.write(b'y')
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, code)
+        read, count = bytearray(), 0
+        while (piece := await session.files.read("f", len(read), skips_holes=True)).data:
+            read += bytes(piece.offset - len(read)) + piece.data
+            count += 1
+        assert read == ((b"x" * 4096 + bytes(4096)) * 500).ljust(20 << 20, b"\0") + b"y"
+        assert count < 10
+
+
 async def test_folder_is_listed_by_name_with_kinds_and_sizes(open_sandbox: OpenPool) -> None:
     async with open_sandbox() as pool, pool.session("me") as session:
         await run(session, "import os\nos.mkdir('d'); os.symlink('d', 'l'); open('f', 'w').write('12345')")

@@ -19,6 +19,8 @@ from dynasaur_mcp.sandbox.worker.workspaces import ASIDE, WORKSPACE
 
 MAX_ITEMS = 5000
 """Of one listing: a frame must hold their names."""
+_SHORT_HOLE_BYTES = 256 << 10
+"""Up to here a hole is read as the zeros that it stands for: what comes after it would take a job of its own."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A FIFO would keep the opener waiting.
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -54,13 +56,13 @@ def _list(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(message: dict[str, Any]) -> dict[str, Any]:
-    """Up to `length` bytes from `offset`, or from the first after it that is in no hole; and the file's whole size."""
+    """Up to `length` bytes from `offset`, or from the next in no hole up to a long one; and the file's whole size."""
     *parents, name = _names(message["path"]) or [""]
     with _opened(parents) as folder, _opened_file(name, os.O_RDONLY, folder) as file:
         data, offset, left = bytearray(), message["offset"], message["length"]
         size_bytes = os.fstat(file).st_size
         if message.get("skips_holes"):
-            offset, end = _find_data(file, offset, size_bytes)
+            offset, end = _find_data(file, offset, left, size_bytes)
             left = min(left, end - offset)
         while left > 0 and (part := os.pread(file, left, offset + len(data))):
             data += part
@@ -68,14 +70,20 @@ def _read(message: dict[str, Any]) -> dict[str, Any]:
         return {"data": base64.b64encode(data).decode(), "offset": offset, "size_bytes": size_bytes}
 
 
-def _find_data(file: int, offset: int, size_bytes: int) -> tuple[int, int]:
-    """Where the next part begins that is in no hole, and where it ends; both the size where there is none."""
+def _find_data(file: int, offset: int, length: int, size_bytes: int) -> tuple[int, int]:
+    """Where the next part begins that is in no hole, and a place before which there is no long one; both the end where
+    there is none."""
     try:
         start = os.lseek(file, offset, os.SEEK_DATA)
-        return start, os.lseek(file, start, os.SEEK_HOLE)
+        end = os.lseek(file, start, os.SEEK_HOLE)
     except OSError as error:
         # Where holes cannot be looked for, all is data.
-        return (size_bytes, size_bytes) if error.errno == errno.ENXIO else (offset, size_bytes)
+        end = max(offset, size_bytes)
+        return (end, end) if error.errno == errno.ENXIO else (offset, end)
+    with contextlib.suppress(OSError):  # nothing but a hole is left
+        while end < start + length and (after := os.lseek(file, end, os.SEEK_DATA)) - end <= _SHORT_HOLE_BYTES:
+            end = os.lseek(file, after, os.SEEK_HOLE)
+    return start, end
 
 
 def _write(message: dict[str, Any]) -> dict[str, Any]:
