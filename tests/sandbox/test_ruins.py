@@ -106,6 +106,20 @@ async def test_step_after_which_no_other_can_run_is_taken_back_and_the_next_says
         assert (await run(session, "kept")).notes == ()
 
 
+async def test_copy_of_a_session_whose_last_step_was_taken_back_is_told_too(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "kept = 1")
+            await run(session, f"kept = 2\n{DEAD_ENDS['hook that exits']}")
+        await pool.fork("me", "x", "y")
+        for name in ("y", "x"):
+            async with pool.session("me", name) as session:
+                outcome = await run(session, "kept")
+                assert outcome.shown == "1"
+                assert "The step before this one was taken back" in outcome.notes[0]
+                assert session.steps == ("kept = 1", "kept")
+
+
 async def test_first_step_that_is_taken_back_leaves_a_session_without_variables(open_sandbox: OpenPool) -> None:
     async with open_sandbox() as pool, pool.session("me") as session:
         await run(session, f"kept = 2\n{DEAD_ENDS['hook that exits']}")

@@ -231,6 +231,8 @@ class Supervisor:
             self._workspaces.activate(branch)
         if done["ending"] != "returned":
             self._work_aside({"op": "remove", "target": target}, request)
+        elif branch in self._taken_back:
+            self._taken_back.add(copy)
         return done
 
     def _drop(self, request: dict[str, Any]) -> dict[str, Any]:
