@@ -21,9 +21,11 @@ _MAIN_BRANCH = 0
 _HOW_TO_KEEP = "A step that catches KeyboardInterrupt and ends within {:g} s of its time being up is kept."
 _TAKEN_BACK = (
     "The step before this one was taken back: in what it had left of its process (by a hook on forks, a limit, what "
-    "it replaced) no other step could be run. This one found the variables as they were before it."
+    "it replaced or left open) no other step could be run. This one found the variables as they were before it."
 )
-_RUINED = "left its own process unable to go on, by what it replaced, closed or limited there, and was taken back"
+_RUINED = (
+    "left its own process unable to go on, by what it replaced, closed, left open or limited there, and was taken back"
+)
 _LOST_WITH_WORKER = "was lost with its worker (which was removed, restarted, or ended for want of memory)"
 
 InstallPackages = Callable[[tuple[str, ...], bool], Awaitable[str]]

@@ -91,6 +91,15 @@ async def test_step_that_leaves_nothing_to_go_on_with_is_taken_back_and_told(ope
         assert (outcome.shown, outcome.notes) == ("1", ())
 
 
+async def test_step_that_leaves_all_files_open_that_it_may_is_told_so(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "kept = 1")
+        outcome = await run(session, "kept, held = 2, []\nwhile True: held.append(open('/dev/null'))")
+        assert "left its own process unable to go on" in outcome.error
+        assert "OSError: [Errno 24] Too many open files" in outcome.error
+        assert (await run(session, "kept")).shown == "1"
+
+
 @pytest.mark.parametrize("ruin", DEAD_ENDS)
 async def test_step_after_which_no_other_can_run_is_taken_back_and_the_next_says_so(
     open_sandbox: OpenPool, ruin: str

@@ -163,6 +163,7 @@ def _run_job(channel: Channel, message: dict[str, Any], job: Job, in_place: bool
                     sys.modules[name].seed()
     heed_interrupt(True)
     own = getpid()
+    done: dict[str, Any] = {}
     try:
         try:
             done = job(channel, message)
@@ -181,13 +182,21 @@ def _run_job(channel: Channel, message: dict[str, Any], job: Job, in_place: bool
             # After the answer: what this keeps out gets no turn before the next request.
             set_expendable(False)
             set_readable(False)
-    except BaseException:  # boundary: what user code has left of the process
+    except BaseException as error:  # boundary: what user code has left of the process
         if getpid() != own:
             _exit(1)
         with suppress(OSError):
-            write(channel.descriptor, _RUINED)
+            write(channel.descriptor, _describe_ruin(error, done))
         while True:  # the supervisor ends it
             pause()
+
+
+def _describe_ruin(error: BaseException, done: dict[str, Any]) -> bytes:
+    """What is to be sent: with what the job itself says of it, else with what this process cannot do any more."""
+    try:
+        return encode_frame({"done": {"ending": "ruined", "error": done.get("error") or describe_exception(error)}})
+    except BaseException:  # boundary: as there
+        return _RUINED
 
 
 def _settle(done: dict[str, Any]) -> None:
