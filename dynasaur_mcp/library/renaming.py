@@ -97,14 +97,14 @@ def _find_uses(node: ast.AST, name: str) -> Iterator[_Use]:
         for each in (*getattr(node, "decorator_list", ()), getattr(node, "returns", None), node.args):
             yield from _find_uses(each, name) if each else ()
         body = node.body if isinstance(node.body, list) else [node.body]
-        given = {each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg)}
+        given = {each.arg for each in ast.iter_child_nodes(node.args) if isinstance(each, ast.arg)}
         if name not in given and not any(_binds(each, name) for each in body):
             for each in body:
                 yield from _find_uses(each, name)
     elif isinstance(node, ast.ClassDef):
         if any(_binds(each, name) for each in node.body):
-            at_once = [each for each in node.body if not isinstance(each, Function)]
-            if any(getattr(inner, "id", "") == name for each in at_once for inner in ast.walk(each)):
+            at_once = (part for each in node.body for part in _list_at_once(each))
+            if any(getattr(inner, "id", "") == name for part in at_once for inner in ast.walk(part)):
                 raise UnsafeError(name, f"the class {node.name!r} has one of its own")
         for each in ast.iter_child_nodes(node):
             # A method so called is no name to the others.
@@ -119,6 +119,13 @@ def _find_uses(node: ast.AST, name: str) -> Iterator[_Use]:
     else:
         for each in ast.iter_child_nodes(node):
             yield from _find_uses(each, name)
+
+
+def _list_at_once(node: ast.stmt) -> list[ast.AST]:
+    """What of a statement of a class runs in the scope of the class: of a method all but its body."""
+    if not isinstance(node, Function):
+        return [node]
+    return [*node.decorator_list, node.args, *([node.returns] if node.returns else [])]
 
 
 def _binds_or_is(node: _Use, name: str) -> bool:

@@ -152,6 +152,10 @@ def test_what_other_modules_give_is_copied(text: str, others: dict[str, str]) ->
             {"b": "def get(): return 4\nclass G:\n    def get(self): return get()"},
         ),
         ("from .b import g\nN = 3\ndef f(): return N + g()", {"b": "N = 'N'\ndef g(): return {'N': 4}[N]"}),
+        (
+            "from .b import g\nN = 3\ndef f(): return N + g()",
+            {"b": "N = 4\ndef g(key=lambda N: N - N):\n    return N + key(N)"},
+        ),
     ],
 )
 def test_what_is_called_alike_in_two_modules_is_told_apart(text: str, others: dict[str, str]) -> None:
@@ -255,6 +259,11 @@ def test_other_imports_in_examples_stay_and_new_names_are_bound_again() -> None:
         (
             "from .b import G\nN = 1\ndef f(): return N + G().N",
             {"b": "N = 2\nclass G:\n    N = N\n    def g(self): return N"},
+            "the class 'G' has one of its own",
+        ),
+        (
+            "from .b import G\nN = 1\ndef f(): return N + G().N",
+            {"b": "N = 2\nclass G:\n    @property\n    def N(self): ...\n    @N.setter\n    def N(self, n): return N"},
             "the class 'G' has one of its own",
         ),
         ("from . import b\ndef f(): return vars(b)", {"b": "N = 1"}, "uses the module 'b' as a whole"),
