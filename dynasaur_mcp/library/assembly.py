@@ -31,6 +31,8 @@ class Piece:
     is_import: bool = False
     is_definition: bool = False
     may_not_bind: bool = False
+    is_own: bool = False
+    """Its module alone has what it makes, though another makes the like: it may change."""
     for_types: bool = False
     is_last: bool = False
 
@@ -49,7 +51,7 @@ def find_clashes(pieces: Pieces) -> Iterator[tuple[str, dict[str, list[str]]]]:
     for module, piece in pieces:
         for name in piece.binds:
             is_dotted = piece.is_import and piece.may_not_bind
-            text = f"import {name}" if is_dotted else piece.text
+            text = f"import {name}" if is_dotted else f"{piece.text} # {module}" if piece.is_own else piece.text
             texts = made.setdefault(name, {}).setdefault(module, [])
             texts += [] if text in texts else [text]
     for name, by_module in made.items():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.library.assembly import (
@@ -28,11 +28,15 @@ from dynasaur_mcp.library.choosing import Choice
 from dynasaur_mcp.library.guarded import lift
 from dynasaur_mcp.library.modules import SESSION, Modules, Reference
 from dynasaur_mcp.library.renaming import UnsafeError, rename
-from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES, Function
+from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES, Function, find_dotted
 from dynasaur_mcp.library.script import find_script
 from dynasaur_mcp.library.statements import Statement, read_import
 from dynasaur_mcp.library.symbols import Definition, Import, find_annotated
 from dynasaur_mcp.types import Problem
+
+_CHANGEABLE = ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp | ast.GeneratorExp
+_MAKE_CONSTANTS = frozenset({"ParamSpec", "TypeVar", "TypeVarTuple", "NewType", "compile", "getLogger"})
+"""What they make is the same for whoever makes it; all else that is called may make what changes."""
 
 
 def extract_function(steps: Sequence[str], name: str) -> str:
@@ -100,23 +104,36 @@ class _Copy:
         self._modules = choice.modules
         self._names: dict[Reference, str] = {}
         """New names of what is called like something else in another module."""
+        setting = [(module, each.node) for module, each in self.statements if "global" in each.text]
+        nodes = [(module, inner) for module, node in setting for inner in ast.walk(node)]
+        self._set = {(module, name) for module, node in nodes if isinstance(node, ast.Global) for name in node.names}
+        """By module, what functions give another value."""
 
     def write_all(self, problems: list[Problem]) -> list[tuple[str, Piece]]:
         """What the file is to be made of, each with its module. Adds to `problems` what cannot be told apart."""
         pieces = self._write_all()
-        clashes = dict(find_clashes(pieces))
-        words = {word for _, piece in pieces for word in re.findall(r"\w+", piece.text)} if clashes else set()
-        for name, texts in clashes.items():
-            own = self._choice.function.module
-            kept = texts[own] if own in texts else next(iter(texts.values()))
-            for module in (module for module in texts if texts[module] != kept):
-                self._names[Reference(module, name)] = _find_free(module, name, words)
+        words: set[str] = set()
+        told: dict[str, Mapping[str, object]] = {}
         try:
-            pieces = self._write_all() if clashes else pieces
+            # Once a name is another, what two modules said alike may not be the same any more.
+            while clashes := dict(find_clashes(pieces)):
+                told |= clashes
+                words = words or {word for _, piece in pieces for word in re.findall(r"\w+", piece.text)}
+                self._tell_apart(clashes, words)
+                pieces = self._write_all()
         except UnsafeError as error:
-            modules = ", another in ".join(map(repr, clashes[error.name]))
+            modules = ", another in ".join(map(repr, told[error.name]))
             problems.append(Problem(f"{error.name!r} is one thing in {modules}, and cannot be renamed: {error}."))
         return pieces
+
+    def _tell_apart(self, clashes: Mapping[str, Mapping[str, list[str]]], words: set[str]) -> None:
+        """Give new names, none of which is among the `words`, and add them there."""
+        own = self._choice.function.module
+        for name, texts in clashes.items():
+            kept = texts[own] if own in texts else next(iter(texts.values()))
+            for module in (module for module in texts if texts[module] != kept):
+                new = self._names[Reference(module, name)] = _find_free(module, name, words)
+                words.add(new)
 
     def _write_all(self) -> list[tuple[str, Piece]]:
         return [(module, piece) for module, statement in self.statements for piece in self._write(module, statement)]
@@ -202,6 +219,7 @@ class _Copy:
             is_import=statement.is_import,
             is_definition=isinstance(statement.node, Definition),
             may_not_bind=statement.may_not_bind,
+            is_own=_makes_changeable(statement.node) or any((module, name) in self._set for name in statement.binds),
             # What the function takes and gives must be known when it runs, too.
             for_types=statement.for_types and not is_for_schemas,
         )
@@ -219,6 +237,17 @@ class _Copy:
         module, name = self._choice.function.module, self._choice.function.name
         nodes = [each.node for each in self._modules.statements(module) if name in each.binds]
         return frozenset(found for node in nodes if isinstance(node, Function) for found in find_annotated(node))
+
+
+def _makes_changeable(node: ast.stmt) -> bool:
+    """Whether it gives a name a value that two modules which write the like do not share."""
+    if isinstance(node, Definition | Import):
+        return False
+    return any(
+        isinstance(each, _CHANGEABLE)
+        or (isinstance(each, ast.Call) and find_dotted(each.func).rpartition(".")[2] not in _MAKE_CONSTANTS)
+        for each in ast.walk(node)
+    )
 
 
 def _is_stub(node: ast.stmt) -> bool:

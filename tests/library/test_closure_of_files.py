@@ -156,6 +156,22 @@ def test_what_other_modules_give_is_copied(text: str, others: dict[str, str]) ->
             "from .b import g\nN = 3\ndef f(): return N + g()",
             {"b": "N = 4\ndef g(key=lambda N: N - N):\n    return N + key(N)"},
         ),
+        (
+            "from .b import g\nN = 3\ndef h(): return N\ndef f(): return h() + g()",
+            {"b": "N = 4\ndef h(): return N\ndef g(): return h()"},
+        ),
+        (
+            "from .c.b import g\nfrom .d.b import h\nN = 1\ndef f(): return N + g() + h()",
+            {"c.b": "N = 2\ndef g(): return N", "d.b": "N = 4\ndef h(): return N"},
+        ),
+        (
+            "from .b import g\nN = []\ndef f():\n    N.append(6)\n    return g() + N[0]",
+            {"b": "N = []\ndef g():\n    N.append(1)\n    return len(N)"},
+        ),
+        (
+            "from itertools import count\nfrom .b import g\nN = count(3)\ndef f(): return next(N) + g() + 1",
+            {"b": "from itertools import count\nN = count(3)\ndef g(): return next(N)"},
+        ),
     ],
 )
 def test_what_is_called_alike_in_two_modules_is_told_apart(text: str, others: dict[str, str]) -> None:
@@ -265,6 +281,11 @@ def test_other_imports_in_examples_stay_and_new_names_are_bound_again() -> None:
             "from .b import G\nN = 1\ndef f(): return N + G().N",
             {"b": "N = 2\nclass G:\n    @property\n    def N(self): ...\n    @N.setter\n    def N(self, n): return N"},
             "the class 'G' has one of its own",
+        ),
+        (
+            "from .b import g\nN = 1\ndef f():\n    global N\n    N += 1\n    return N + g()",
+            {"b": "N = 1\ndef g():\n    global N\n    N += 1\n    return N"},
+            "'N' is one thing in 'p.m', another in 'p.b', and cannot be renamed: `global N`",
         ),
         ("from . import b\ndef f(): return vars(b)", {"b": "N = 1"}, "uses the module 'b' as a whole"),
         ("import p.b\ndef f(): return vars(p.b)", {"b": "N = 1"}, "uses the module 'p.b' as a whole"),
