@@ -155,6 +155,10 @@ class _Copy:
                 target = self._choice.links.get(Reference(module, name))
                 if target and not target.name:
                     yield Problem(f"it uses the module {name!r} as a whole.")
+            for name, attribute in sorted(inside.attributes):
+                target = self._choice.links.get(Reference(module, name))
+                if target and not target.name and (target.module, attribute) in self._set:
+                    yield Problem(f"it uses {attribute!r} of the module {name!r}, which functions there change.")
 
     def _write(self, module: str, statement: Statement) -> Iterator[Piece]:
         """What stands for it in the file: itself, but for what it imports from another of the modules."""

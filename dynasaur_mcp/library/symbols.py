@@ -34,7 +34,7 @@ class Inside:
     attributes: frozenset[tuple[str, str]] = frozenset()
     """`a.b` as `a`, `b`; of `a.b.c` also `a.b`, `c`."""
     bare: frozenset[str] = frozenset()
-    """Names, and `a.b`, of which no attribute is used."""
+    """Names, and `a.b`, of which no attribute is used, or one is set."""
     imports: tuple[Import, ...] = ()
 
     @property
@@ -144,9 +144,10 @@ def look_inside(trees: Iterable[ast.AST]) -> Inside:
     whole = [(each, base) for each in nodes if isinstance(each, ast.Attribute) and (base := find_dotted(each.value))]
     bases = {id(each.value) for each, _ in whole}
     dotted = [each for each in nodes if isinstance(each, ast.Name | ast.Attribute) and id(each) not in bases]
+    changed = [base for each, base in whole if not isinstance(each.ctx, ast.Load)]
     return Inside(
         frozenset((base, each.attr) for each, base in whole),
-        frozenset(filter(None, map(find_dotted, dotted))),
+        frozenset(filter(None, [*map(find_dotted, dotted), *changed])),
         tuple(each for each in nodes if isinstance(each, Import)),
     )
 
