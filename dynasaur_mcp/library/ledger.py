@@ -483,9 +483,13 @@ class Ledger:
 
     def _leave(self) -> None:
         """The file that is open has its name no more. Write it again if there is none; the one of that name is next."""
-        with contextlib.suppress(sqlite3.Error, OSError), alone(self._path.parent):
-            if self._connection and find_place(self._path) is None:
-                restore(self._connection, self._path)
+        try:
+            with alone(self._path.parent):
+                if self._connection and find_place(self._path) is None:
+                    restore(self._connection, self._path)
+        except (sqlite3.Error, OSError):
+            if find_place(self._path) is None:
+                return  # nobody else may have the history: it stays open, and is written with the next question
         self.close()
 
     @contextlib.contextmanager

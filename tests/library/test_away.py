@@ -65,6 +65,19 @@ def test_a_folder_made_anew_has_the_history_of_the_one_before(
     assert [entry.name for entry in other.entries()] == ["add", "new"]
 
 
+def test_history_that_cannot_be_written_now_is_kept_until_it_can(
+    used: FileStore, folder: Path, open_store: OpenStore
+) -> None:
+    remove(folder)
+    # Stands in for a full disk: no file can be written where a folder is.
+    obstacle = folder / ".ledger.sqlite3.restored"
+    obstacle.mkdir(parents=True)
+    assert len(used.history("add")) == 2
+    obstacle.rmdir()
+    assert len(used.history("add")) == 2
+    assert len(open_store().history("add")) == 2
+
+
 def test_what_is_mounted_again_is_found_again(used: FileStore, folder: Path) -> None:
     with contextlib.closing(Index(used, None, None)) as index:
         index.update()
