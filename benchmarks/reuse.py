@@ -130,15 +130,26 @@ async def call_with(client: Client, case: Case, name: str, scenario: Scenario, g
     text = read_text(result)
     if result.is_error:
         return f"failed: {' '.join(text.split())[-200:]}"
-    structured = result.structured_content or {}
-    value, _, printed = text.partition("\n\n(session")[0].partition("Printed:\n")
-    answers = [structured, structured.get("result"), value.removeprefix("Value:\n"), printed]
-    answers += printed.strip().splitlines()[-1:]
+    answers = read_answers(result)
     if any(is_right(answer, scenario.answer) for answer in answers):
         return ""
     if case.gives_set and any(is_same_set(answer, scenario.answer) for answer in answers):
         return ""
     return f"answered {text[:100]!r}, not {scenario.answer!r}"
+
+
+def read_answers(result: Any) -> list[Any]:
+    """What may be meant as the answer, of a call of an action or of code that went well."""
+    structured, text = result.structured_content, read_text(result)
+    value, _, printed = text.partition("\n\n(session")[0].partition("Printed:\n")
+    answers: list[Any] = [value.removeprefix("Value:\n")]
+    if printed.strip():
+        answers += [printed, printed.strip().splitlines()[-1]]
+    if structured is not None:
+        answers += [structured, *([structured["result"]] if "result" in structured else [])]
+    elif "its last line has no value" in value:
+        answers.append(None)
+    return answers
 
 
 async def search(client: Client, question: str) -> tuple[list[str], str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?<=\d)(?:[eE][-+]?\d+)?"
 _QUANTITY = re.compile(
     rf"[-+]?\s*[$€£¥]?\s*(?P<expression>[-+]?{_NUMBER}|(?:[\d.()*/^+ -]|pi|sqrt)+)"
-    r"\s*(?P<percent>%|percent\b|per cent\b)?\s*(?P<unit>(?:°|[^\W\d_])[^\d=:;,]{0,40}(?:\^?[23²³])?|)\.?"
+    r"\s*(?P<percent>%|percent\b|per cent\b)?\s*(?P<unit>(?:°|[^\W\d_])[^\d=:;,]{0,40}(?:(?<!\s)\^?[23²³])?|)\.?"
 )
 _MOST_CHARACTERS = 200
 _LABEL = re.compile(r"\s*([A-Za-z]\w{0,20})\s*[=≈]\s*")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp_types import CallToolResult, TextContent
 
 IsRight = Callable[[Any, Any], bool]
 
@@ -37,6 +38,7 @@ def is_right(monkeypatch: pytest.MonkeyPatch) -> IsRight:
         ("The hypotenuse is 17.0", "17 units"),
         ("There are 45 ways", "45 ways"),
         ("75.00 km/h", "75 km/h"),
+        ("9 m2", "9 m^2"),
         (False, "No"),
         ([3.0, 2.0], "x = 2 or x = 3"),
         ([2.0, -2.0], "2 and -2"),
@@ -61,6 +63,8 @@ def test_an_answer_may_be_written_in_another_way(is_right: IsRight, answer: Any,
         ("It takes 3 hours", "3 minutes"),
         ("The rope is 5 feet", "5 m"),
         ("3 of 4", "4"),
+        ("2 or 3", "2"),
+        (2, "2 and 3"),
         (True, "No"),
         (1, "Yes"),
         ([3.0, 2.0], "2 and 3"),
@@ -74,3 +78,22 @@ def test_an_answer_may_be_written_in_another_way(is_right: IsRight, answer: Any,
 )
 def test_another_answer_is_wrong(is_right: IsRight, answer: Any, known: Any) -> None:
     assert not is_right(answer, known)
+
+
+@pytest.mark.parametrize(
+    ("text", "structured", "known", "right"),
+    [
+        ("null", {"result": None}, None, True),
+        ('{"a": 1}', {"a": 1}, None, False),
+        ("5", None, {}, False),
+        ("5", None, "", False),
+        ("Done; it printed nothing and its last line has no value.\n\n(session 's', 0.01 s)", None, None, True),
+        ("Value:\n4\n\nPrinted:\nso\n5\n\n(session 's', 0.01 s)", None, 5, True),
+    ],
+)
+def test_what_is_not_there_is_no_answer(
+    is_right: IsRight, text: str, structured: dict[str, Any] | None, known: Any, right: bool
+) -> None:
+    result = CallToolResult(content=[TextContent(type="text", text=text)], structured_content=structured)
+    answers = importlib.import_module("reuse").read_answers(result)
+    assert any(is_right(answer, known) for answer in answers) is right
