@@ -77,9 +77,12 @@ def read_type(text: str) -> str:
         return " | ".join(dict.fromkeys(kinds)) if all(kinds) else ""
     text = re.sub(r"\w+", lambda word: _WORDS.get(word[0], word[0]), text)
     try:
-        nodes = list(ast.walk(ast.parse(text, mode="eval")))
+        tree = ast.parse(text, mode="eval")
     except SyntaxError:
         return ""
+    if isinstance(tree.body, ast.Tuple):
+        return ""  # behind a parameter it would be one more
+    nodes = list(ast.walk(tree))
     names = {each.id for each in nodes if isinstance(each, ast.Name)}
     plain = ast.Expression | ast.Name | ast.Load | ast.Subscript | ast.Tuple | ast.List | ast.BinOp | ast.BitOr
     is_constant = (isinstance(each, ast.Constant) and each.value in (None, ...) for each in nodes)

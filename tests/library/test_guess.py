@@ -122,6 +122,7 @@ def test_import_that_a_type_needs_comes_before_decorators_and_after_the_future()
         (write("x", ">>> y = g()\n>>> f(y)\n1"), "'x' has no type"),
         (write("x", "Args:\n  x (file object): a", body="print(x)"), "'x' has no type"),
         (write("x", "Args:\n  x (__import__('os')): a", body="print(x)"), "'x' has no type"),
+        (write("x", "Args:\n  x (int, str): a", body="print(x)"), "'x' has no type"),
         (write("x: int", "Returns:\n  The mean: of it."), "does not say what type it returns"),
         (write("x: int"), "does not say what type it returns"),
         (write("x: int", ">>> f(1)\n<object>"), "does not say what type it returns"),
