@@ -33,6 +33,8 @@ _NOT_ITS_CODE = frozenset(
     {"__MACOSX", "__pycache__", "build", "dist", "node_modules", "site-packages", "test", "tests", "venv"}
 )
 
+_UNDECODABLE = (UnicodeError, SyntaxError, LookupError)
+
 Files = Mapping[PurePosixPath, Callable[[], bytes]]
 
 
@@ -199,7 +201,7 @@ def _decode(read: Callable[[], bytes]) -> str:
     data = read()
     try:
         return _decode_source(data) if len(data) <= MAX_SOURCE_BYTES else ""
-    except (UnicodeDecodeError, SyntaxError):
+    except _UNDECODABLE:
         return ""
 
 
@@ -207,7 +209,7 @@ def _decode_source(data: bytes) -> str:
     """As Python does, without what a file says of its encoding: what is kept is UTF-8.
 
     Raises:
-        UnicodeDecodeError, SyntaxError: it is not in the encoding that it says, or Python has none of that name.
+        _UNDECODABLE: it is not in the encoding that it says, or Python has none of that name that is one of texts.
     """
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
     text = data.decode(encoding)
@@ -224,7 +226,7 @@ def _explain_unread(data: bytes) -> Iterator[str]:
         return
     try:
         parse_source(_decode_source(data))
-    except (UnicodeDecodeError, SyntaxError):
+    except _UNDECODABLE:
         yield "it is not in the encoding that it says, or not UTF-8 where it says none."
     except ActionInvalid as error:
         yield from map(str, error.problems)

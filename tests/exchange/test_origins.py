@@ -34,6 +34,7 @@ def test_what_is_no_python_is_skipped_and_says_why(jailed: Run, tmp_path: Path) 
     folder = tmp_path / "odd"
     folder.mkdir()
     (folder / "binary.py").write_bytes(bytes(range(256)))
+    (folder / "rot13.py").write_bytes(b"# coding: rot13\n")
     (folder / "empty.py").write_text("")
     (folder / "broken.py").write_text("def f(:\n")
     (folder / "large.py").write_text("#" * 2_000_000)
@@ -44,6 +45,7 @@ def test_what_is_no_python_is_skipped_and_says_why(jailed: Run, tmp_path: Path) 
     python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
     assert told == {
         "binary.py": "skipped\tit is not in the encoding that it says, or not UTF-8 where it says none.",
+        "rot13.py": "skipped\tit is not in the encoding that it says, or not UTF-8 where it says none.",
         "broken.py": f"skipped\tline 1: does not parse with {python}: invalid syntax in `def f(:`. Correct the syntax.",
         "large.py": "skipped\tit has more than 1 MB.",
         "add": "kept\tv1, 1/1 tests, active",
