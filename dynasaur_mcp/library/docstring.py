@@ -78,7 +78,7 @@ def read_type(text: str) -> str:
     text = re.sub(r"\w+", lambda word: _WORDS.get(word[0], word[0]), text)
     try:
         tree = ast.parse(text, mode="eval")
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
     if isinstance(tree.body, ast.Tuple):
         return ""  # behind a parameter it would be one more
@@ -112,4 +112,7 @@ def _parse(docstring: str) -> list[griffe.DocstringSection]:
         "numpy": {"warnings": False},
         "sphinx": {"warnings": False},
     }
-    return griffe.parse_auto(griffe.Docstring(docstring), method="max_sections", per_style_options=quiet)
+    try:
+        return griffe.parse_auto(griffe.Docstring(docstring), method="max_sections", per_style_options=quiet)
+    except (RecursionError, MemoryError):  # of types nested without end
+        return []

@@ -122,7 +122,8 @@ def _read_shown(node: ast.stmt, want: str, is_made: Callable[[ast.expr], bool]) 
         return name_type([value])
     match node.value:
         case ast.Call(func=ast.Name(id=collector), args=[only]) if is_made(only) and collector in _COLLECTORS:
-            return f"Iterable[{name_type(value)}]" if value else ""
+            is_collected = isinstance(value, list | tuple | set | frozenset)
+            return f"Iterable[{name_type(value)}]" if is_collected and value else ""
         case ast.Call(func=ast.Name(id="next"), args=[only]) if is_made(only):
             return f"Iterator[{name_type([value])}]"
         case ast.Call(func=ast.Attribute(value=ast.Constant(), attr="join"), args=[only]) if is_made(only):

@@ -123,6 +123,8 @@ def test_import_that_a_type_needs_comes_before_decorators_and_after_the_future()
         (write("x", "Args:\n  x (file object): a", body="print(x)"), "'x' has no type"),
         (write("x", "Args:\n  x (__import__('os')): a", body="print(x)"), "'x' has no type"),
         (write("x", "Args:\n  x (int, str): a", body="print(x)"), "'x' has no type"),
+        (write("x", f"Args:\n  x ({'~' * 20_000}1): a", body="print(x)"), "'x' has no type"),
+        (write("x: int", ">>> list(f(1))\n1"), "does not say what type it returns"),
         (write("x: int", "Returns:\n  The mean: of it."), "does not say what type it returns"),
         (write("x: int"), "does not say what type it returns"),
         (write("x: int", ">>> f(1)\n<object>"), "does not say what type it returns"),

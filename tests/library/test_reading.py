@@ -87,6 +87,13 @@ def test_parameters_are_described_in_any_docstring_style(docstring: str, capfd: 
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("depth", [3_000, 20_000])
+def test_a_docstring_whose_types_are_nested_without_end_describes_nothing(depth: int) -> None:
+    docstring = f"Do it.\n\n    Args:\n        x ({'-' * depth}1): a number\n"
+    action = read_action(f'def f(x: int) -> int:\n    """{docstring}    """\n    return x\n', "f")
+    assert [parameter.description for parameter in action.parameters] == [""]
+
+
 def test_several_values_are_a_list_that_may_be_empty() -> None:
     action = read_action('def f(a: int, /, *rows: str, b: int) -> int:\n    """F.\n\n    :param rows: some"""\n')
     assert [(each.name, each.annotation, each.default) for each in action.parameters] == [
