@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from dynasaur_mcp.library.modules import Modules, Reference
+from dynasaur_mcp.library.modules import SESSION, Modules, Reference
 from dynasaur_mcp.library.rules import Function
 from dynasaur_mcp.library.statements import Statement, read_node
 
@@ -13,30 +13,31 @@ from dynasaur_mcp.library.statements import Statement, read_node
 def lift(modules: Modules, function: Reference) -> Modules:
     """The same modules, where of a guarded statement that defines the function only the branch with it is left.
 
-    Of several it is the last, an `else` or an `except`: what code falls back to, and so what works anywhere.
+    Of several it is the last, an `else` or an `except`: what code falls back to, and so what works anywhere. In a
+    session one of them ran, and which cannot be told: none is taken.
     """
     statements = modules.statements(function.module)
     if any(isinstance(each.node, Function) and each.node.name == function.name for each in statements):
         return modules
     for position in reversed(range(len(statements))):
-        if branch := find_branch(statements[position].node, function.name):
-            lifted = [each for node in branch for each in read_node(node, ast.unparse(node))]
+        branches = find_branches(statements[position].node, function.name)
+        if len(branches) == 1 or (branches and function.module != SESSION):
+            lifted = [each for node in branches[-1] for each in read_node(node, ast.unparse(node))]
             replaced: list[Statement] = [*statements[:position], *lifted, *statements[position + 1 :]]
             # It may be guarded twice.
             return lift(modules.replacing(function.module, replaced), function)
     return modules
 
 
-def find_branch(node: ast.stmt, name: str) -> Sequence[ast.stmt]:
-    """The statements of the last branch in which a function is defined; empty if it is in none."""
-    branches = [branch for branch in list_branches(node) if any(_defines(each, name) for each in branch)]
-    return branches[-1] if branches else ()
+def find_branches(node: ast.stmt, name: str) -> list[Sequence[ast.stmt]]:
+    """The statements of each branch in which a function is defined."""
+    return [branch for branch in list_branches(node) if any(_defines(each, name) for each in branch)]
 
 
 def _defines(node: ast.stmt, name: str) -> bool:
     if isinstance(node, Function):
         return node.name == name
-    return bool(find_branch(node, name))
+    return bool(find_branches(node, name))
 
 
 def list_branches(node: ast.stmt) -> Iterator[Sequence[ast.stmt]]:

@@ -173,6 +173,7 @@ def test_steps_that_do_not_parse_are_passed_over() -> None:
     [
         ("def g(): ...", "'f' is not defined in it. Its functions: 'g'"),
         ("f = lambda: 1", "'f' is no function made by `def`"),
+        ("if 1:\n    def f(): return 1\nelse:\n    def f(): return 2", "Define it at the top level"),
         ("for n in (1, 2):\n    def f(): return n", "'f' is defined in a loop or the like. Define it at the top level"),
         ("import x\nd = await x.load()\ndef f(): return d", "it depends on `d = await x.load()`"),
     ],
