@@ -20,7 +20,7 @@ from places import Place, add_place_options, read_places
 from timing import Row, Turn, check, median, print_rows, take_turns
 
 SETTLE_SECONDS = 1.5
-"""In which the pool has its worker ready again."""
+"""Before each first call: in which the worker of the turn before has ended, and a pool has one ready again."""
 READY, WARM, COLD, ACTION = (
     "create to ready",
     "first call, a worker waits",
@@ -51,14 +51,15 @@ def open_ours(place: Place, warm_workers: int) -> Iterator[Peer]:
 
 
 def time_ready(place: Place) -> float:
+    time.sleep(SETTLE_SECONDS)
     began = time.perf_counter()
     with place.open_bare():
         return time.perf_counter() - began
 
 
-def time_first(peer: Peer, tool: str, settle_seconds: float, **arguments: object) -> float:
+def time_first(peer: Peer, tool: str, **arguments: object) -> float:
     """Of a new session, which is closed again."""
-    time.sleep(settle_seconds)
+    time.sleep(SETTLE_SECONDS)
     began = time.perf_counter()
     peer.call(tool, **arguments)
     seconds = time.perf_counter() - began
@@ -72,9 +73,9 @@ def measure_first_calls(places: list[Place], rounds: int) -> list[Row]:
         for place in places:
             warm, cold = (stack.enter_context(open_ours(place, workers)) for workers in (1, 0))
             turns[f"{place.name}: {READY}"] = partial(time_ready, place)
-            turns[f"{place.name}: {WARM}"] = partial(time_first, warm, "run_python", SETTLE_SECONDS, code="1+1")
-            turns[f"{place.name}: {COLD}"] = partial(time_first, cold, "run_python", 0, code="1+1")
-            turns[f"{place.name}: {ACTION}"] = partial(time_first, warm, "add", SETTLE_SECONDS, a=1, b=2)
+            turns[f"{place.name}: {WARM}"] = partial(time_first, warm, "run_python", code="1+1")
+            turns[f"{place.name}: {COLD}"] = partial(time_first, cold, "run_python", code="1+1")
+            turns[f"{place.name}: {ACTION}"] = partial(time_first, warm, "add", a=1, b=2)
         times = take_turns(turns, rounds, warm_up=1)
     rows = []
     for name, seconds in times.items():
