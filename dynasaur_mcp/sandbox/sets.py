@@ -22,7 +22,10 @@ import re
 import sys
 import time
 from collections.abc import Collection, Iterator
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NOTE = ".set.json"
 """In each set: its bytes on disk, and what is imported from it. Written last, so its being there says it is whole."""

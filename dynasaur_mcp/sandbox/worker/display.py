@@ -11,9 +11,12 @@ import contextlib
 import io
 import os
 import sys
-from typing import Any
 
 from dynasaur_mcp.sandbox.worker.workspaces import WORKSPACE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_SHOWN_CHARACTERS = 256 << 10
 MAX_IMAGES = 4

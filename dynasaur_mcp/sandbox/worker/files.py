@@ -12,10 +12,13 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from dynasaur_mcp.sandbox.worker.forker import Channel
 from dynasaur_mcp.sandbox.worker.workspaces import ASIDE, WORKSPACE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_ITEMS = 5000
 """Of one listing: a frame must hold their names."""

@@ -11,7 +11,10 @@ import ctypes
 import os
 import posix
 from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _NEED_NOTHING = {"random", "threading", "logging", "concurrent.futures.thread", "asyncio.events"}
 """Modules of Python whose hooks renew locks, or what `random` has."""

@@ -22,36 +22,32 @@ the supervisor has PROVE that a step can still be run, before it ends the sessio
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from _socket import CMSG_SPACE, socket
 from contextlib import suppress
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from os import O_RDWR, WNOHANG, _exit, close, devnull, dup2, getpid, listdir, read, waitpid, write
 from os import open as open_file
 from signal import ITIMER_PROF, ITIMER_REAL, ITIMER_VIRTUAL, pause, setitimer
-from socket import recv_fds, socket
-from typing import Any
 
 from dynasaur_mcp.sandbox.wire import decode_json, encode_frame
 from dynasaur_mcp.sandbox.worker.fork import fork
 from dynasaur_mcp.sandbox.worker.harden import heed_children, heed_interrupt, recover, set_expendable, set_readable
+from dynasaur_mcp.sandbox.worker.orders import DESCRIPTORS, FORK, HIDE, MAKE_READY, NO_ROOM, PROOF, PROVE, SHOW
 from dynasaur_mcp.sandbox.worker.pages import pages
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 
-Job = Callable[["Channel", dict[str, Any]], dict[str, Any]]
-"""Runs one job, given its channel and its frame, and returns what the `done` frame says."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
-Rehearsal = Callable[[], None]
+    Job = Callable[["Channel", dict[str, Any]], dict[str, Any]]
+    """Runs one job, given its channel and its frame, and returns what the `done` frame says."""
 
-FORK, FORK_AHEAD, PROVE, SHOW, HIDE = b"F", b"A", b"P", b"S", b"H"
-MAKE_READY: dict[str, Any] = {}
-"""What a fork made ahead is sent while nobody needs the processor."""
-PROOF = {"ready": True}
-"""What a fork made to PROVE it says, once it has done all that a job does but run the user's code."""
-NO_ROOM = 1
-"""In place of the pid of a fork: none could be made, as there are as many processes as there may be."""
+    Rehearsal = Callable[[], None]
+
 _RUINED = encode_frame({"done": {"ending": "ruined"}})
 _LIMITS_ARE_BACK = "The limits that it lowered for its own process are as they were before: {}."
-_DESCRIPTORS = 3
 _OUT_OF_THE_WAY = 64
 """From here on are the numbers of a job's own sockets, as code closes what it finds at low ones."""
 
@@ -91,14 +87,15 @@ def fork_on_request(control: socket, jobs: Mapping[str, Job], rehearsals: Mappin
     rehearsal: Rehearsal | None = None
     is_template = True
     while True:
-        byte, descriptors, _, _ = recv_fds(control, 1, _DESCRIPTORS)
+        byte, along, _, _ = control.recvmsg(1, CMSG_SPACE(DESCRIPTORS.size))
         if byte in (SHOW, HIDE):
             set_readable(byte == SHOW)
             if byte == HIDE:
                 control.sendall(HIDE)
             continue
-        if not byte or len(descriptors) != _DESCRIPTORS:
+        if not byte or [len(data) for _, _, data in along] != [DESCRIPTORS.size]:
             _exit(0)
+        descriptors = DESCRIPTORS.unpack(along[0][2])
         _reap_children()
         pages.learn()
         in_place = len(listdir("/proc/self/task")) > 1
@@ -147,7 +144,7 @@ def fork_on_request(control: socket, jobs: Mapping[str, Job], rehearsals: Mappin
         rehearsal = rehearsals.get(message["op"])
 
 
-def _take_output(output: list[int]) -> None:
+def _take_output(output: tuple[int, ...]) -> None:
     for number, descriptor in zip((1, 2), output, strict=True):
         dup2(descriptor, number)
         close(descriptor)

@@ -6,11 +6,13 @@ import collections
 import os
 import select
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from dynasaur_mcp.sandbox.wire import FrameReader, encode_frame
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from dynasaur_mcp.sandbox.worker.relay import Relay
 
 IDLE_SECONDS = 0.002

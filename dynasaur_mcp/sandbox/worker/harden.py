@@ -15,7 +15,10 @@ from os import O_WRONLY, close, write
 from os import open as open_file
 from resource import RLIM_INFINITY, getrlimit, setrlimit
 from types import SimpleNamespace
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _SUPERVISORS_FILES = 1 << 15
 """Descriptors that the supervisor may have beyond all others, where it is given as many. It passes some to start a job,

@@ -10,9 +10,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from linecache import cache as _lines
 from types import ModuleType
-from typing import Any
 
 from dynasaur_mcp.sandbox.sets import read_note
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def file_of(name: str) -> str:

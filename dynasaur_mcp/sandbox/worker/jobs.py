@@ -6,18 +6,20 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from _socket import MSG_WAITALL, SCM_RIGHTS, SOL_SOCKET, socket, socketpair
 
 from dynasaur_mcp.sandbox.wire import MAX_DONE_BYTES, MAX_VALUE_BYTES, FrameError, FrameReader, encode_frame, measure
-from dynasaur_mcp.sandbox.worker.forker import FORK, HIDE, MAKE_READY, NO_ROOM, PROOF, SHOW
+from dynasaur_mcp.sandbox.worker.orders import DESCRIPTORS, FORK, HIDE, MAKE_READY, NO_ROOM, PROOF, SHOW
 from dynasaur_mcp.sandbox.worker.printed import Printed
 from dynasaur_mcp.sandbox.worker.process import Process
 from dynasaur_mcp.sandbox.worker.usage import count_oom_kills
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from dynasaur_mcp.sandbox.worker.relay import Relay
 
 FORK_SECONDS = 15.0
@@ -44,7 +46,7 @@ class Forker:
         ProcessLookupError: there is no such process.
     """
 
-    def __init__(self, pid: int, control: socket.socket) -> None:
+    def __init__(self, pid: int, control: socket) -> None:
         self.pid = pid
         self.control = control
         self.process = Process(pid)
@@ -90,11 +92,12 @@ class Forker:
         Raises:
             LostError, FullError
         """
-        ours, theirs = socket.socketpair()
+        ours, theirs = socketpair()
         pipes = [os.pipe() for _ in _STREAMS]
         job = None
         try:
-            socket.send_fds(self.control, [order], [theirs.fileno(), *(write for _, write in pipes)])
+            along = DESCRIPTORS.pack(theirs.fileno(), *(write for _, write in pipes))
+            self.control.sendmsg([order], [(SOL_SOCKET, SCM_RIGHTS, along)])
             self.control.settimeout(FORK_SECONDS)
             pid = int.from_bytes(self._receive_pid(), "big")
             if pid == NO_ROOM:
@@ -150,7 +153,7 @@ class Job:
         """Whether it shows within FORK_SECONDS that it can run a step; of a fork made to PROVE it."""
         self._stream.settimeout(FORK_SECONDS)
         try:
-            return self._reader.feed(self._stream.recv(_PROOF_BYTES, socket.MSG_WAITALL)) == [PROOF]
+            return self._reader.feed(self._stream.recv(_PROOF_BYTES, MSG_WAITALL)) == [PROOF]
         except (OSError, FrameError):
             return False
 

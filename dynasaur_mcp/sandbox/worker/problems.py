@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import sys
+from _socket import gaierror
 from traceback import StackSummary, TracebackException
 
 from dynasaur_mcp.sandbox.worker.workspaces import ASIDE, WORKSPACE
@@ -108,7 +108,7 @@ def _comes_of_no_network(error: BaseException) -> bool:
     """Clients of HTTP wrap what the system said in errors of their own, some as the cause, some as an argument."""
     chain: list[object] = [error]
     for one in chain:
-        if isinstance(one, socket.gaierror) or (isinstance(one, OSError) and one.errno in _NO_NETWORK):
+        if isinstance(one, gaierror) or (isinstance(one, OSError) and one.errno in _NO_NETWORK):
             return True
         if isinstance(one, BaseException) and len(chain) < _MAX_CHAIN:
             chain += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args[:3]]

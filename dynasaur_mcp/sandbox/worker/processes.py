@@ -15,14 +15,10 @@ import collections
 import contextlib
 import os
 import signal
-import socket
-from collections.abc import Iterable
-from typing import Any
 
-from dynasaur_mcp.sandbox.worker.forker import FORK, FORK_AHEAD, PROVE
-from dynasaur_mcp.sandbox.worker.harden import descriptors_end, expendable_forks
 from dynasaur_mcp.sandbox.worker.jobs import Forker, FullError, Job, LostError
-from dynasaur_mcp.sandbox.worker.template import become_template
+from dynasaur_mcp.sandbox.worker.orders import FORK, FORK_AHEAD, PROVE
+from dynasaur_mcp.sandbox.worker.template import start_template
 from dynasaur_mcp.sandbox.worker.usage import (
     INODE_BYTES,
     ON_GVISOR,
@@ -32,6 +28,11 @@ from dynasaur_mcp.sandbox.worker.usage import (
     reap,
     uses_more_than,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 MAX_ZYGOTES = 48
 MAX_SPARES = 4
@@ -50,13 +51,13 @@ NAMES_MEMORY_SHARE = 0.25
 class Processes:
     """What a supervisor has started and keeps."""
 
-    def __init__(self, limits: dict[str, Any]) -> None:
+    def __init__(self, limits: dict[str, Any], template: Forker) -> None:
         self.sessions: dict[int, Forker] = {}
         """Interpreters, by branch."""
         self.zygotes: collections.OrderedDict[str, Forker] = collections.OrderedDict()
         """By the key of their action, the one used last at the end."""
         self._limits = limits
-        self._template: Forker | None = None
+        self._template: Forker | None = template
         self._template_of_calls: Forker | None = None
         self._leaving: list[Forker] = []
         self._replaced: tuple[int, Forker | None] | None = None
@@ -242,22 +243,11 @@ class Processes:
     def _start(self, before: Forker | None, *, for_calls: bool) -> Forker:
         if before:
             self.dismiss(before)
-        ours, theirs = socket.socketpair()
         try:
-            with expendable_forks():
-                pid = os.fork()
+            template = start_template(self._limits, for_calls=for_calls)
         except OSError:
-            ours.close()
-            theirs.close()
             raise FullError from None
-        if pid == 0:
-            with contextlib.suppress(OSError):
-                ours.close()
-                os.closerange(3, theirs.fileno())
-                os.closerange(theirs.fileno() + 1, descriptors_end())
-            become_template(theirs, self._limits, for_calls=for_calls)
-        theirs.close()
-        return Forker(pid, ours)
+        return Forker(*template)
 
     def _kept(self) -> list[Forker]:
         templates = (self._template, self._template_of_calls)

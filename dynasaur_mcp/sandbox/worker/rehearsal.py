@@ -8,10 +8,12 @@ has been learnt which they are (`pages`).
 
 from __future__ import annotations
 
-from typing import Any
-
 from dynasaur_mcp.sandbox.wire import decode_json, encode_frame
 from dynasaur_mcp.sandbox.worker.harden import heed_interrupt, set_readable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def rehearse_beginning() -> dict[str, Any]:

@@ -14,9 +14,12 @@ import select
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
 
 from dynasaur_mcp.sandbox.wire import NET_CHUNK_BYTES, NET_CONNECTIONS, NET_WINDOW_BYTES, FrameReader, encode_net
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 _VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 """Of the environment: where clients of HTTP look for a proxy."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import ast
-from ast import Expr, Expression, parse
+from _ast import (
+    AsyncFunctionDef,
+    Expr,
+    Expression,
+    FunctionDef,
+    Module,
+    PyCF_ALLOW_TOP_LEVEL_AWAIT,
+    PyCF_ONLY_AST,
+)
 from os import scandir
 from sys import modules
 from time import clock_gettime_ns
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any
 
 from dynasaur_mcp.sandbox.worker.display import add_figures, display
 from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources, cache_lines
@@ -17,12 +23,15 @@ from dynasaur_mcp.sandbox.worker.problems import describe_exception
 from dynasaur_mcp.sandbox.worker.rehearsal import rehearse_beginning, rehearse_end
 from dynasaur_mcp.sandbox.worker.workspaces import WORKSPACE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from dynasaur_mcp.sandbox.worker.forker import Channel
 
 MAX_FILES = 50
 _MAX_FILES_LOOKED_AT = 5000
-_FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_FLAGS = PyCF_ALLOW_TOP_LEVEL_AWAIT
 _CO_COROUTINE = 0x80
 """Of `inspect`, which a worker's start would wait for."""
 _CLOCK_REALTIME_COARSE = 5
@@ -63,7 +72,7 @@ def execute(code: str, filename: str, namespace: dict[str, Any], *, shows_figure
     """
     done: dict[str, Any] = {"ending": "returned", "shown": "", "error": "", "defined": []}
     try:
-        tree = parse(code, filename)
+        tree = _parse(code, filename)
         value = _execute(tree, filename, namespace)
         shown = display(value)
         if shows_figures:
@@ -77,7 +86,13 @@ def execute(code: str, filename: str, namespace: dict[str, Any], *, shows_figure
     return done
 
 
-def _execute(tree: ast.Module, filename: str, namespace: dict[str, Any]) -> Any:
+def _parse(code: str, filename: str) -> Module:
+    tree = compile(code, filename, "exec", PyCF_ONLY_AST, dont_inherit=True)
+    assert isinstance(tree, Module)
+    return tree
+
+
+def _execute(tree: Module, filename: str, namespace: dict[str, Any]) -> Any:
     """Run all statements; the value of the last one if it is an expression, also kept as `_`."""
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], Expr) else None
     if tree.body:
@@ -100,8 +115,8 @@ def _evaluate(code: CodeType, namespace: dict[str, Any]) -> Any:
     return value
 
 
-def _public_functions(tree: ast.Module) -> list[str]:
-    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+def _public_functions(tree: Module) -> list[str]:
+    functions = [node.name for node in tree.body if isinstance(node, FunctionDef | AsyncFunctionDef)]
     return [name for name in dict.fromkeys(functions) if not name.startswith("_")]
 
 

@@ -25,17 +25,20 @@ from __future__ import annotations
 import collections
 import os
 import signal
-from collections.abc import Callable
-from typing import Any
 
 from dynasaur_mcp.sandbox.sets import HeldSets
-from dynasaur_mcp.sandbox.worker import problems
-from dynasaur_mcp.sandbox.worker.frames import Frames
-from dynasaur_mcp.sandbox.worker.harden import descriptors_end
 from dynasaur_mcp.sandbox.worker.jobs import Forker, FullError, Job, LostError
 from dynasaur_mcp.sandbox.worker.processes import Processes
 from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR, count_files, memory_of
 from dynasaur_mcp.sandbox.worker.workspaces import Workspaces
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable
+    from typing import Any
+
+    from dynasaur_mcp.sandbox.worker.frames import Frames
 
 MAX_KNOWN_ACTIONS = 512
 SESSIONS_PART = 4
@@ -45,19 +48,16 @@ CHECKER = ""
 
 
 class Supervisor:
-    """Serves one server over two descriptors until the first ends."""
+    """Serves one server over its frames until they end."""
 
-    def __init__(self, frames_in: int, frames_out: int, limits: dict[str, Any]) -> None:
+    def __init__(self, frames: Frames, limits: dict[str, Any], template: tuple[int, socket]) -> None:
+        """
+        Args:
+            template: As `start_template` gives it, not for calls.
+        """
         self._limits = limits
-        self._frames = Frames(frames_in, frames_out)
-        if limits["network"]:
-            from dynasaur_mcp.sandbox.worker.relay import Relay
-
-            self._frames.relay = relay = Relay(self._frames.write, descriptors_end())
-            # Before the templates, which everything that connects descends from.
-            relay.set_environment(limits["network"])
-            problems.hosts = tuple(limits["network"])
-        self._processes = Processes(limits)
+        self._frames = frames
+        self._processes = Processes(limits, Forker(*template))
         self._sessions, self._zygotes = self._processes.sessions, self._processes.zygotes
         self._workspaces = Workspaces()
         self._sets = HeldSets()

@@ -1,41 +1,79 @@
-"""A template: a fork of the supervisor with all imported that its jobs need, and which has run nothing."""
+"""A template: a fork of the supervisor with all imported that its jobs need, and which has run nothing.
+
+The first is forked before the supervisor's own imports, which go on beside it, so this module imports next to nothing.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
-import io
 import os
 import signal
-import socket
 import sys
-import traceback
-import typing
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from _socket import socket, socketpair
 
-from dynasaur_mcp.sandbox.worker.fork import watch_hooks
-from dynasaur_mcp.sandbox.worker.forker import Channel, Job, Rehearsal, fork_on_request
-from dynasaur_mcp.sandbox.worker.harden import harden_template, limit_memory, note_limits
+from dynasaur_mcp.sandbox.worker.harden import (
+    descriptors_end,
+    expendable_forks,
+    harden_template,
+    limit_memory,
+    note_limits,
+)
 from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from dynasaur_mcp.sandbox.worker.forker import Channel, Job, Rehearsal
 
 REHEARSALS = 9
 """Of what a job does: after eight calls CPython 3.11 specialises a function, and forks need not."""
 
 
-def become_template(control: socket.socket, limits: Mapping[str, Any], *, for_calls: bool) -> None:
+def start_template(limits: Mapping[str, Any], *, for_calls: bool) -> tuple[int, socket]:
+    """Its pid and the control socket to it, which it answers on once it has done its imports.
+
+    Raises:
+        OSError: there are as many processes as there may be.
+    """
+    ours, theirs = socketpair()
+    try:
+        with expendable_forks():
+            pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
+    if pid == 0:
+        _become_template(theirs, limits, for_calls=for_calls)
+    theirs.close()
+    return pid, ours
+
+
+def _become_template(control: socket, limits: Mapping[str, Any], *, for_calls: bool) -> None:
     """Import what jobs need, then fork on request; never returns."""
     with _dying_alone():
+        gc.disable()
+        with contextlib.suppress(OSError):
+            os.closerange(3, control.fileno())
+            os.closerange(control.fileno() + 1, descriptors_end())
         # A scheduling group of its own (sched_autogroup): user code may make its own yield, never the supervisor's.
         if not ON_GVISOR:  # it ends the stopped processes of such a group whenever another ends
             os.setsid()
         harden_template(limits["open_files"])
-        import gc
 
+        from dynasaur_mcp.sandbox.worker import problems
+        from dynasaur_mcp.sandbox.worker.fork import watch_hooks
+        from dynasaur_mcp.sandbox.worker.forker import fork_on_request
+
+        problems.hosts = tuple(limits["network"])
         watch_hooks()
         for stream in (sys.stdout, sys.stderr):
             # By line, so that what an overrunning job printed is there; and no character is an error.
-            cast(io.TextIOWrapper, stream).reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # The kernel reaps what it forks, at once: a template may never fork again, to do so before.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -46,6 +84,7 @@ def become_template(control: socket.socket, limits: Mapping[str, Any], *, for_ca
             for _ in range(REHEARSALS):
                 rehearsal()
         gc.freeze()
+        gc.enable()
         fork_on_request(control, jobs, rehearsals)
 
 
@@ -64,6 +103,8 @@ def _learn_steps() -> tuple[dict[str, Job], dict[str, Rehearsal]]:
 
 
 def _learn_calls() -> tuple[dict[str, Job], dict[str, Rehearsal]]:
+    import typing
+
     import typing_extensions
 
     if sys.version_info < (3, 12):
@@ -105,6 +146,8 @@ def _dying_alone() -> Iterator[None]:
     try:
         yield
     except BaseException:  # boundary: the process ends here
+        import traceback
+
         traceback.print_exc()
     finally:
         os._exit(1)

@@ -10,9 +10,11 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from dynasaur_mcp.sandbox.worker.forker import Channel
 
 WORKSPACE = "/workspace"
