@@ -22,7 +22,7 @@ the supervisor has PROVE that a step can still be run, before it ends the sessio
 from __future__ import annotations
 
 import sys
-from _socket import CMSG_SPACE, socket
+from _socket import CMSG_LEN, socket
 from contextlib import suppress
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from os import O_RDWR, WNOHANG, _exit, close, devnull, dup2, getpid, listdir, read, waitpid, write
@@ -87,7 +87,7 @@ def fork_on_request(control: socket, jobs: Mapping[str, Job], rehearsals: Mappin
     rehearsal: Rehearsal | None = None
     is_template = True
     while True:
-        byte, along, _, _ = control.recvmsg(1, CMSG_SPACE(DESCRIPTORS.size))
+        byte, along, _, _ = control.recvmsg(1, CMSG_LEN(DESCRIPTORS.size))
         if byte in (SHOW, HIDE):
             set_readable(byte == SHOW)
             if byte == HIDE:
