@@ -137,20 +137,25 @@ def is_zombie(pid: int) -> bool:
 
 
 def _state_of(pid: int) -> bytes:
-    """As /proc names it; `X` of one that is gone. Its first thread may have ended before others: then as these are."""
-    state = _read_state(f"/proc/{pid}")
+    """As /proc names it; `X` of one that is gone. Its first thread may have ended before others: then as these are, or
+    `?` on gVisor, which shows of them no more than their number."""
+    state, threads = _read_stat(f"/proc/{pid}")
     if state != b"Z":
         return state
-    others = {_read_state(thread) for thread in _threads_of(pid)} - {b"Z", b"X"}
+    if ON_GVISOR:
+        return b"?" if threads > 1 else state
+    others = {_read_stat(thread)[0] for thread in _threads_of(pid)} - {b"Z", b"X"}
     return min(others, key=_STANDING.__contains__, default=state)
 
 
-def _read_state(place: str) -> bytes:
+def _read_stat(place: str) -> tuple[bytes, int]:
+    """Its state, and how many threads there are; `X` and 0 of what is gone."""
     try:
         with open(f"{place}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0]
+            fields = file.read().rpartition(b")")[2].split()
     except OSError:
-        return b"X"
+        return b"X", 0
+    return fields[0], int(fields[17])
 
 
 def _threads_of(pid: int) -> list[str]:
