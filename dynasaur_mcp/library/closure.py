@@ -132,6 +132,8 @@ class _Copy:
         for name, texts in clashes.items():
             kept = texts[own] if own in texts else next(iter(texts.values()))
             for module in (module for module in texts if texts[module] != kept):
+                if name in self._names.values() or Reference(module, name) in self._names:
+                    raise UnsafeError(name, "it is changed in several modules")
                 new = self._names[Reference(module, name)] = _find_free(module, name, words)
                 words.add(new)
 

@@ -285,6 +285,11 @@ def test_other_imports_in_examples_stay_and_new_names_are_bound_again() -> None:
             "`global N`",
         ),
         ("from . import b\ndef f(): return vars(b)", {"b": "N = 1"}, "uses the module 'b' as a whole"),
+        (
+            "from .b import N, g\nN += 1\ndef f(): return N, g()",
+            {"b": "from .c import N\nN += 1\ndef g(): return N", "c": "N = 1"},
+            "it is changed in several modules",
+        ),
         ("from . import b\ndef f(): b.N = 2", {"b": "N = 1"}, "uses the module 'b' as a whole"),
         (
             "from . import b\ndef f(): return b.g(), b.N",
