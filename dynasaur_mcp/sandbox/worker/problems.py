@@ -47,12 +47,18 @@ def describe_exception(error: BaseException) -> str:
         shown = TracebackException.from_exception(error, limit=-100, compact=True)
         _keep_user_frames(shown)
         lines, hint = "".join(shown.format()), hint_for(error)
-    except BaseException:  # boundary: __str__ and friends of user code
-        lines = f"{type(error).__name__} (it could not be shown)\n"
-        hint = ""
+    except BaseException:  # boundary: __str__ and friends of user code, or an import without a descriptor left for it
+        lines, hint = _describe_last_line(error), ""
     if len(lines) > MAX_CHARACTERS:
         lines = lines[: MAX_CHARACTERS // 2] + "\n…\n" + lines[-MAX_CHARACTERS // 2 :]
     return (lines + hint).rstrip("\n")
+
+
+def _describe_last_line(error: BaseException) -> str:
+    try:
+        return "".join(TracebackException.from_exception(error, limit=0, compact=True).format_exception_only())
+    except BaseException:  # boundary: as above
+        return f"{type(error).__name__} (it could not be shown)\n"
 
 
 def hint_for(error: BaseException) -> str:
