@@ -10,7 +10,7 @@ from dynasaur_mcp.errors import SessionExists, SessionNotCopied, SessionNotFound
 from dynasaur_mcp.sandbox.engine import connect
 from dynasaur_mcp.types import Ending
 
-from .conftest import ADD, ALIVE, RUNTIME, OpenPool, call, run, shown
+from .conftest import ADD, ALIVE, OpenPool, call, run, shown
 
 pytestmark = pytest.mark.anyio
 
@@ -154,8 +154,6 @@ async def test_more_copies_than_a_worker_has_room_for_are_refused_and_cost_no_ot
 
 
 async def test_threads_that_leave_room_for_no_process_cost_the_session_nothing(open_sandbox: OpenPool) -> None:
-    if RUNTIME == "runsc":
-        pytest.skip("gVisor counts no threads as processes")
     code = """
 import threading
 ended, threads, kept = threading.Event(), [], 1
