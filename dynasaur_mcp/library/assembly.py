@@ -77,8 +77,8 @@ def write_file(block: str, pieces: Pieces) -> str:
             top[piece.text] = None
         elif piece.is_last:
             last[piece.text] = piece
-        # What two modules say alike is said once; one may say it twice, and mean it.
-        elif not piece.is_future_import and first_in.setdefault(piece.text, module) == module:
+        # What two modules say alike of their own names is said once; one may say it twice, and mean it.
+        elif not piece.is_future_import and (not piece.binds or first_in.setdefault(piece.text, module) == module):
             rest.append(piece)
     if types:
         top["from typing import TYPE_CHECKING"] = None

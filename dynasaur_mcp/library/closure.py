@@ -106,19 +106,25 @@ class _Copy:
         """New names of what is called like something else in another module."""
         setting = [(module, each.node) for module, each in self.statements if "global" in each.text]
         nodes = [(module, inner) for module, node in setting for inner in ast.walk(node)]
-        self._set = {(module, name) for module, node in nodes if isinstance(node, ast.Global) for name in node.names}
-        """By module, what functions give another value."""
+        self._set = {
+            Reference(module, name) for module, node in nodes if isinstance(node, ast.Global) for name in node.names
+        }
+        """What functions give another value."""
 
     def write_all(self, problems: list[Problem]) -> list[tuple[str, Piece]]:
         """What the file is to be made of, each with its module. Adds to `problems` what cannot be told apart."""
         pieces = self._write_all()
-        words: set[str] = set()
+        words = {word for _, piece in pieces for word in re.findall(r"\w+", piece.text)}
         told: dict[str, Mapping[str, object]] = {}
         try:
+            if taken := self._find_taken():
+                told |= {name.name: {name.module: (), made.module: ()} for name, made in taken.items()}
+                for name in taken:
+                    self._give_name(name, words)
+                pieces = self._write_all()
             # Once a name is another, what two modules said alike may not be the same any more.
             while clashes := dict(find_clashes(pieces)):
                 told |= clashes
-                words = words or {word for _, piece in pieces for word in re.findall(r"\w+", piece.text)}
                 self._tell_apart(clashes, words)
                 pieces = self._write_all()
         except UnsafeError as error:
@@ -126,16 +132,24 @@ class _Copy:
             problems.append(Problem(f"{error.name!r} is one thing in {modules}, and cannot be renamed: {error}."))
         return pieces
 
+    def _find_taken(self) -> dict[Reference, Reference]:
+        """Names that keep the value which an import took, while functions give another where it is from, or here."""
+        links = sorted(self._choice.links.items())
+        return {name: made for name, made in links if name.name == made.name and {name, made} & self._set}
+
     def _tell_apart(self, clashes: Mapping[str, Mapping[str, list[str]]], words: set[str]) -> None:
-        """Give new names, none of which is among the `words`, and add them there."""
+        """Give new names, none of which is among the `words`, where they are added."""
         own = self._choice.function.module
         for name, texts in clashes.items():
             kept = texts[own] if own in texts else next(iter(texts.values()))
             for module in (module for module in texts if texts[module] != kept):
                 if name in self._names.values() or Reference(module, name) in self._names:
                     raise UnsafeError(name, "it is changed in several modules")
-                new = self._names[Reference(module, name)] = _find_free(module, name, words)
-                words.add(new)
+                self._give_name(Reference(module, name), words)
+
+    def _give_name(self, name: Reference, words: set[str]) -> None:
+        self._names[name] = _find_free(name.module, name.name, words)
+        words.add(self._names[name])
 
     def _write_all(self) -> list[tuple[str, Piece]]:
         return [(module, piece) for module, statement in self.statements for piece in self._write(module, statement)]
@@ -151,15 +165,17 @@ class _Copy:
             return
         for inside in self._choice.looked_at(module, statement):
             for node in inside.imports:
-                if self._modules.leads_inside(module, node) and not self._choice.follow_inner(module, node):
-                    yield Problem(f"it has `{ast.unparse(node)}` inside, which cannot be followed.")
+                if self._modules.leads_inside(module, node):
+                    found = self._choice.follow_inner(module, node)
+                    if not found or any(target in self._set and target.name == name for name, target in found):
+                        yield Problem(f"it has `{ast.unparse(node)}` inside, which cannot be followed.")
             for name in sorted(inside.bare):
                 target = self._choice.links.get(Reference(module, name))
                 if target and not target.name:
                     yield Problem(f"it uses the module {name!r} as a whole.")
             for name, attribute in sorted(inside.attributes):
                 target = self._choice.links.get(Reference(module, name))
-                if target and not target.name and (target.module, attribute) in self._set:
+                if target and not target.name and Reference(target.module, attribute) in self._set:
                     yield Problem(f"it uses {attribute!r} of the module {name!r}, which functions there change.")
 
     def _write(self, module: str, statement: Statement) -> Iterator[Piece]:
@@ -168,14 +184,20 @@ class _Copy:
         if target is None:
             yield from self._write_plain(module, statement)
             return
-        is_last = not any(statement.binds & each.now for each in self._choice.chosen_of(module))
-        # Under its own name it is there already.
-        for name in sorted(statement.binds - {target.name}):
-            if not target.name:
+        pairs = [(name, target) for name in sorted(statement.binds)]
+        if statement.is_star_import:
+            found = [Reference(target.module, name.name) for name in self._names if name.module == module]
+            pairs = [
+                (made.name, made) for made in found if self._choice.links.get(Reference(module, made.name)) == made
+            ]
+        is_last = not any(name in each.now for name, _ in pairs for each in self._choice.chosen_of(module))
+        for name, made in pairs:
+            if not made.name:
                 yield MODULE_PIECE
-            here, made = self._spell(Reference(module, name)), self._make(target)
-            if here != made:
-                yield Piece(f"{here} = {made}", frozenset([here]), is_last=is_last)
+            here, there = self._spell(Reference(module, name)), self._make(made)
+            # Under its own name it is there already.
+            if here != there:
+                yield Piece(f"{here} = {there}", frozenset([here]), is_last=is_last)
 
     def _make(self, target: Reference) -> str:
         """What another module gives, or the module itself with what is used of it."""
@@ -225,7 +247,8 @@ class _Copy:
             is_import=statement.is_import,
             is_definition=isinstance(statement.node, Definition),
             may_not_bind=statement.may_not_bind,
-            is_own=_makes_changeable(statement.node) or any((module, name) in self._set for name in statement.binds),
+            is_own=_makes_changeable(statement.node)
+            or any(Reference(module, name) in self._set for name in statement.binds),
             # What the function takes and gives must be known when it runs, too.
             for_types=statement.for_types and not is_for_schemas,
         )

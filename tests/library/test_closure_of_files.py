@@ -169,6 +169,22 @@ def test_what_other_modules_give_is_copied(text: str, others: dict[str, str]) ->
             "from .b import g\nN = iter('34')\ndef f(): return int(next(N)) + g()",
             {"b": "N = iter('34')\ndef g(): return int(next(N)) + 1"},
         ),
+        (
+            "from .b import N, put\ndef f():\n    put(9)\n    return N",
+            {"b": "N = 7\ndef put(n):\n    global N\n    N = n"},
+        ),
+        (
+            "from .b import *\nM = N - 3\ndef f():\n    put(9)\n    return N + M",
+            {"b": "N = 5\ndef put(n):\n    global N\n    N = n"},
+        ),
+        (
+            "from .c import N\nfrom .b import put\ndef f():\n    put(9)\n    return N",
+            {"b": "N = 7\ndef put(n):\n    global N\n    N = n", "c": "from .b import N"},
+        ),
+        (
+            "from .b import h\nfrom .c import T\nT.append(1)\ndef f(): return h() + len(T) + 3",
+            {"b": "from .c import T\nT.append(1)\ndef h(): return len(T)", "c": "T = []"},
+        ),
     ],
 )
 def test_what_is_called_alike_in_two_modules_is_told_apart(text: str, others: dict[str, str]) -> None:
@@ -283,6 +299,16 @@ def test_other_imports_in_examples_stay_and_new_names_are_bound_again() -> None:
             "from .b import g\nN = 1\ndef f(): return N, g()",
             {"b": "N = 1\ndef g():\n    global N\n    N = 2"},
             "`global N`",
+        ),
+        (
+            "from .b import N, g\ndef f():\n    global N\n    N = 2\n    return g()",
+            {"b": "N = 1\ndef g(): return N"},
+            "'N' is one thing in 'p.m', another in 'p.b', and cannot be renamed: `global N`",
+        ),
+        (
+            "from .b import put\ndef f():\n    from .b import N\n    put()\n    return N",
+            {"b": "N = 1\ndef put():\n    global N\n    N = 2"},
+            "`from .b import N` inside, which cannot be followed",
         ),
         ("from . import b\ndef f(): return vars(b)", {"b": "N = 1"}, "uses the module 'b' as a whole"),
         (
