@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 
-from dynasaur_mcp.library.modules import Modules, Reference
+from dynasaur_mcp.library.modules import Modules, Reference, Runs
 from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES, Function
 from dynasaur_mcp.library.statements import Statement, read_import
 from dynasaur_mcp.library.symbols import Definition, Import, Inside, is_overload
@@ -33,13 +33,16 @@ class Choice:
         self.inner: dict[tuple[str, bool], set[Reference]] = {}
         """By module, what it imports from others within functions (False), and within statements that run at once."""
         self._waiting: list[tuple[str, str, int]] = []
+        self._found: dict[Reference, None] = {}
+        """What was asked for and is there."""
+        self._watched: set[Reference] = set()
         self._characters = 0
         self._asked: set[tuple[str, str, int]] = set()
 
     def choose(self) -> None:
         """Find them all, or why that cannot be."""
         self._need(self.function)
-        while not self.problems and (self._waiting or self._need_attributes()):
+        while not self.problems and (self._waiting or self._need_attributes() or self._need_changes()):
             self._choose(*self._waiting.pop())
             # The examples that are cut yet are no half of it.
             if self._characters > 2 * MAX_SOURCE_BYTES:
@@ -49,20 +52,24 @@ class Choice:
 
     def _choose(self, module: str, wanted: str, moment: int) -> None:
         for position in self._find(module, wanted, moment):
-            statement = self.modules.statements(module)[position]
-            if position not in self._chosen.setdefault(module, set()):
-                self._chosen[module].add(position)
-                self._characters += len(statement.text)
-                self._note(module, wanted, statement)
-            later = statement.later | statement.examples.names if self.is_target(module, statement) else statement.later
-            # What runs now may leave something behind that is called at any time.
-            end = len(self.modules.statements(module))
-            # Sorted, so that the same function always gives the same file.
-            for other in sorted(statement.now):
-                self._ask(module, other, position)
-            for other in sorted(later):
-                self._ask(module, other, moment)
-                self._ask(module, other, end)
+            self._found.setdefault(Reference(module, wanted))
+            self._take(module, position, moment, wanted)
+
+    def _take(self, module: str, position: int, moment: int, wanted: str = "") -> None:
+        statement = self.modules.statements(module)[position]
+        if position not in self._chosen.setdefault(module, set()):
+            self._chosen[module].add(position)
+            self._characters += len(statement.text)
+            self._note(module, wanted, statement)
+        later = statement.later | statement.examples.names if self.is_target(module, statement) else statement.later
+        # What runs now may leave something behind that is called at any time.
+        end = len(self.modules.statements(module))
+        # Sorted, so that the same function always gives the same file.
+        for other in sorted(statement.now):
+            self._ask(module, other, position)
+        for other in sorted(later):
+            self._ask(module, other, moment)
+            self._ask(module, other, end)
 
     def _note(self, module: str, wanted: str, statement: Statement) -> None:
         target = self.modules.follow(module, statement.node)
@@ -131,6 +138,16 @@ class Choice:
                 self._need(Reference(target.module, attribute))
         return bool(self._waiting)
 
+    def _need_changes(self) -> bool:
+        """Ask for what other modules do to what was found, when they run; whether there is anything new."""
+        found = [each for each in self._found if each not in self._watched]
+        self._watched.update(found)
+        runs = self._find_runs()
+        for changed in found:
+            for module, position in self.modules.find_changing(changed, runs):
+                self._take(module, position, len(self.modules.statements(module)))
+        return bool(self._waiting)
+
     def find_inner(self, module: str, attribute: str) -> str:
         """The module that `import a.b` makes an attribute of `a`; empty if it is none."""
         inner = f"{module}.{attribute}"
@@ -162,28 +179,24 @@ class Choice:
         return isinstance(statement.node, Function) and Reference(module, statement.node.name) == self.function
 
     def ordered(self) -> list[tuple[str, Statement]]:
-        """Those found, each with its module, in an order in which they can run."""
-        order: dict[str, None] = {}
-        seen: set[str] = set()
+        """Those found, each with its module, in the order in which they run when the function's module is imported."""
+        runs = self._find_runs()
+        ordered = [(module, each) for module in self._chosen for each in self.chosen_of(module)]
+        return sorted(ordered, key=lambda pair: _find_time(runs[pair[0]], pair[1]))
 
-        def visit(module: str) -> None:
-            if module in seen:
-                return
-            seen.add(module)
-            now = frozenset().union(*(each.now for each in self.chosen_of(module)))
-            links = {name.name: target for name, target in self.links.items() if name.module == module}
-            hard = [target for name, target in links.items() if name.partition(".")[0] in now]
-            for target in [*hard, *sorted(self.inner.get((module, True), ()))]:
-                visit(target.module)
-            order[module] = None
-            # What is needed when called only: modules may import each other for that.
-            for target in [*links.values(), *sorted(self.inner.get((module, False), ()))]:
-                visit(target.module)
-
-        visit(self.function.module)
-        return [(module, statement) for module in order for statement in self.chosen_of(module)]
+    def _find_runs(self) -> Runs:
+        runs = self.modules.find_runs(self.function.module)
+        for module in self._chosen:
+            # What functions import when they are called.
+            runs = self.modules.find_runs(module, runs)
+        return runs
 
     def chosen_of(self, module: str) -> list[Statement]:
         chosen = self._chosen.get(module, ())
         statements = enumerate(self.modules.statements(module))
         return [each for position, each in statements if position in chosen or (chosen and each.is_future_import)]
+
+
+def _find_time(parts: list[tuple[int, int]], statement: Statement) -> int:
+    """When the part of its module runs that it is in."""
+    return max(time for line, time in parts if line <= statement.node.lineno)

@@ -128,7 +128,9 @@ class _Copy:
                 self._tell_apart(clashes, words)
                 pieces = self._write_all()
         except UnsafeError as error:
-            modules = ", another in ".join(map(repr, told[error.name]))
+            modules = ", another in ".join(
+                map(repr, sorted(told[error.name], key=lambda module: module != self._choice.function.module))
+            )
             problems.append(Problem(f"{error.name!r} is one thing in {modules}, and cannot be renamed: {error}."))
         return pieces
 
@@ -197,7 +199,7 @@ class _Copy:
             here, there = self._spell(Reference(module, name)), self._make(made)
             # Under its own name it is there already.
             if here != there:
-                yield Piece(f"{here} = {there}", frozenset([here]), is_last=is_last)
+                yield Piece(f"{here} = {there}", frozenset([here]), is_last=is_last and made not in self._set)
 
     def _make(self, target: Reference) -> str:
         """What another module gives, or the module itself with what is used of it."""

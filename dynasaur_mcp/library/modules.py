@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dynasaur_mcp.library.statements import Statement, read_module, read_steps
+from dynasaur_mcp.library.outline import Outline, read_outline
+from dynasaur_mcp.library.statements import Statement, find_changes, list_called, read_module, read_steps
+from dynasaur_mcp.library.symbols import Definition, Import, look_inside
 
 SESSION = ""
 """The module that the steps of a session are."""
@@ -18,6 +21,10 @@ class Reference:
 
     module: str
     name: str = ""
+
+
+Runs = dict[str, list[tuple[int, int]]]
+"""By module the first line of each part of it that runs in one go, and when that is."""
 
 
 class Modules:
@@ -34,6 +41,11 @@ class Modules:
         self._read: dict[str, list[Statement]] = {}
         self._bound: dict[Reference, bool] = {}
         self._bindings: dict[str, dict[str, list[int]]] = {}
+        self._outlines: dict[str, Outline] = {}
+        self._mentions: dict[str, set[str]] = {}
+        self._runs: dict[str, Runs] = {}
+        self._changes: dict[str, dict[Reference, list[int]]] = {}
+        self._done: dict[str, Mapping[str, frozenset[str]]] = {}
 
     @classmethod
     def of_session(cls, steps: Sequence[str]) -> Modules:
@@ -45,6 +57,9 @@ class Modules:
         """The same modules, with other statements in one of them."""
         other = Modules(self._texts, self._packages)
         other._read = {**self._read, module: statements}
+        other._outlines = self._outlines
+        other._mentions = self._mentions
+        other._runs = self._runs
         return other
 
     def __iter__(self) -> Iterator[str]:
@@ -60,6 +75,87 @@ class Modules:
         if module not in self._read:
             self._read[module] = read_module(self.text(module))
         return self._read[module]
+
+    def outline(self, module: str) -> Outline:
+        if module not in self._outlines:
+            self._outlines[module] = read_outline(self.text(module))
+            for word in self._outlines[module].words:
+                self._mentions.setdefault(word, set()).add(module)
+        return self._outlines[module]
+
+    def find_runs(self, module: str, before: Runs | None = None) -> Runs:
+        """What runs when a module is imported, after what has run before."""
+        if before is None and module in self._runs:
+            return self._runs[module]
+        package = module.rpartition(".")[0]
+        runs = before if before is not None else self.find_runs(package) if package and package in self else {}
+        if module not in runs:
+            runs = {**runs}
+            self._run(module, runs, itertools.count(sum(map(len, runs.values()))))
+        if before is None:
+            self._runs[module] = runs
+        return runs
+
+    def _run(self, module: str, runs: Runs, clock: Iterator[int]) -> None:
+        package = module.rpartition(".")[0]
+        if package and package in self:
+            self._run(package, runs, clock)
+        if module in runs:
+            return
+        parts = runs[module] = [(0, next(clock))]
+        for line, node in self.outline(module).imports:
+            before = len(runs)
+            for other in self._list_loaded(module, node):
+                self._run(other, runs, clock)
+            if len(runs) > before:
+                parts.append((line, next(clock)))
+
+    def _list_loaded(self, module: str, node: Import) -> Iterator[str]:
+        names = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            base = self._resolve(module, node)
+            names = [base, *(f"{base}.{name}".strip(".") for name in names)]
+        yield from filter(None, (self._find(module, name) for name in names))
+
+    def find_changing(self, changed: Reference, runs: Runs) -> Iterator[tuple[str, int]]:
+        """Statements of other modules that change something when they run, by module and position."""
+        done = self._read_done(changed.module)
+        words = {changed.name, *(name for name, changes in done.items() if changed.name in changes)}
+        found = {module for word in words for module in self._mentions.get(word, ())}
+        for module in sorted(found & runs.keys()):
+            yield from ((module, position) for position in self._list_changes(module).get(changed, ()))
+
+    def _list_changes(self, module: str) -> Mapping[Reference, Sequence[int]]:
+        if module not in self._changes:
+            changes = self._changes[module] = {}
+            for position, statement in enumerate(self.statements(module)):
+                for changed in self._find_changed(module, statement):
+                    changes.setdefault(changed, []).append(position)
+        return self._changes[module]
+
+    def _find_changed(self, module: str, statement: Statement) -> frozenset[Reference]:
+        if statement.is_import:
+            return frozenset()
+        node, found = statement.node, set[Reference]()
+        inside = look_inside(node.decorator_list) if isinstance(node, Definition) else statement.inside
+        for name in statement.touches:
+            target = self.trace(Reference(module, name))
+            dotted = [f"{base}.{attribute}" for base, attribute in inside.attributes if base.split(".")[0] == name]
+            found |= {target} if target.name else {self._trace_dotted(module, each) for each in dotted}
+        for called in list_called(node):
+            found |= self._find_done(self._trace_dotted(module, called))
+        return frozenset(each for each in found if each.name and each.module != module)
+
+    def _find_done(self, called: Reference) -> frozenset[Reference]:
+        """What a function changes, or a class that another one is derived from."""
+        done = self._read_done(called.module)
+        return frozenset(Reference(called.module, name) for name in done.get(called.name, ()))
+
+    def _read_done(self, module: str) -> Mapping[str, frozenset[str]]:
+        if module not in self._done:
+            changes = find_changes(self.statements(module))
+            self._done[module] = {name: sets | touches for name, (sets, touches) in changes.items()}
+        return self._done[module]
 
     def find_binding(self, module: str, name: str, moment: int) -> list[int]:
         """Positions of the statements that made `name` what it was at that moment, last first."""
@@ -85,14 +181,18 @@ class Modules:
 
     def find_star(self, module: str, name: str, moment: int) -> tuple[int, Reference] | None:
         """The `from … import *` before that moment that gives the name, and from which of the modules."""
-        for position in reversed(self._positions(module).get("*", ())):
-            star = self.follow(module, self.statements(module)[position].node) if position < moment else None
-            if star and self._offers(star.module, name):
-                target = Reference(star.module, name)
-                self._bound.setdefault(Reference(module, name), False)  # two that import all of each other
-                if self.binds(target):
-                    return position, target
-        return None
+        here = Reference(module, name)
+        is_asked = here in self._bound
+        self._bound.setdefault(here, False)  # two that import all of each other
+        try:
+            for position in reversed(self._positions(module).get("*", ())):
+                star = self.follow(module, self.statements(module)[position].node) if position < moment else None
+                if star and self._offers(star.module, name) and self.binds(Reference(star.module, name)):
+                    return position, Reference(star.module, name)
+            return None
+        finally:
+            if not is_asked:
+                del self._bound[here]
 
     def _offers(self, module: str, name: str) -> bool:
         """Whether `import *` gives the name, if the module has it: by its `__all__`, as far as that is a plain list."""
@@ -137,6 +237,31 @@ class Modules:
         if made and all(self.follow(target.module, each.node) == Reference(inner) for each in made):
             return False
         return self.binds(target)
+
+    def trace(self, name: Reference) -> Reference:
+        """What the name leads to, through all the imports of these modules."""
+        seen: set[Reference] = set()
+        while name.name and name not in seen:
+            seen.add(name)
+            statements = self.statements(name.module)
+            made = self.find_binding(name.module, name.name, len(statements))
+            nodes = [statements[position].node for position in made if name.name in statements[position].binds]
+            found = [target for node in nodes if (target := self.follow(name.module, node))]
+            star = None if made else self.find_star(name.module, name.name, len(statements))
+            name = found[0] if found else star[1] if star else name
+        return name
+
+    def _trace_dotted(self, module: str, dotted: str) -> Reference:
+        """What `a.b.c` leads to, as far as these are modules."""
+        first, *rest = dotted.split(".")
+        target = self.trace(Reference(module, first))
+        for attribute in rest:
+            if target.name:
+                break
+            inner = f"{target.module}.{attribute}"
+            is_module = inner in self and not self.binds_other(Reference(target.module, attribute), inner)
+            target = Reference(inner) if is_module else self.trace(Reference(target.module, attribute))
+        return target
 
     def spell_import(self, module: str, node: ast.AST) -> str:
         """An import as it can stand anywhere."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dynasaur_mcp.library.rules import Function, walk_own
+from dynasaur_mcp.library.rules import Function, find_dotted, walk_own
 from dynasaur_mcp.library.symbols import (
     NOTHING,
     Definition,
@@ -81,8 +81,7 @@ def read_module(text: str) -> list[Statement]:
     changes: its arguments, and the globals it sets.
     """
     statements = _spare_modules([each for each in _read_text(text) if not is_main_guard(each.node)])
-    functions = [statement for statement in statements if isinstance(statement.node, Function)]
-    changes = {name: _find_changes(function) for function in functions for name in function.binds}
+    changes = find_changes(statements)
     return [_note_calls(statement, changes) for statement in statements]
 
 
@@ -102,7 +101,7 @@ def _read_text(text: str) -> Iterator[Statement]:
     lines = text.split("\n")
     tree = parse(text)
     for node in tree.body if tree else ():
-        if isinstance(node, ast.If) and _names_type_checking(node.test):
+        if isinstance(node, ast.If) and names_type_checking(node.test):
             for inner in node.body:
                 yield from (replace(each, for_types=True) for each in read_node(inner, ast.unparse(inner)))
             for inner in node.orelse:
@@ -118,7 +117,7 @@ def read_node(node: ast.stmt, text: str) -> Iterator[Statement]:
         yield _read_statement(text, node)
 
 
-def _names_type_checking(test: ast.expr) -> bool:
+def names_type_checking(test: ast.expr) -> bool:
     return (test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")) == "TYPE_CHECKING"
 
 
@@ -130,11 +129,27 @@ def is_main_guard(node: ast.stmt) -> bool:
     )
 
 
+def find_changes(statements: Sequence[Statement]) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+    """For each function the globals that it sets when it is called, and those whose value it changes."""
+    functions = [statement for statement in statements if isinstance(statement.node, Function)]
+    return {name: _find_changes(function) for function in functions for name in function.binds}
+
+
 def _find_changes(function: Statement) -> tuple[frozenset[str], frozenset[str]]:
-    """The globals that a function sets when it is called, and those whose value it changes."""
     inside = list(ast.walk(function.node))
     sets = frozenset(name for each in inside if isinstance(each, ast.Global) for name in each.names)
-    return sets, frozenset(find_touched(function.node, inside)) & function.later
+    return sets, frozenset(find_touched(inside)) & function.later
+
+
+def list_called(node: ast.stmt) -> Iterator[str]:
+    """What is called for what it does, not for what it returns; of a class also what it is derived from."""
+    if isinstance(node, Definition):
+        called = [*node.decorator_list, *getattr(node, "bases", ())]
+        yield from filter(None, (find_dotted(each.func if isinstance(each, ast.Call) else each) for each in called))
+        return
+    for each in walk_own(node):
+        if isinstance(each, ast.Expr) and isinstance(each.value, ast.Call) and (name := find_dotted(each.value.func)):
+            yield name
 
 
 def _note_calls(statement: Statement, changes: Mapping[str, tuple[frozenset[str], frozenset[str]]]) -> Statement:
@@ -162,10 +177,10 @@ def read_import(node: Import, alias: ast.alias) -> Statement:
     is_dotted = isinstance(node, ast.Import) and not alias.asname
     single: Import
     if isinstance(node, ast.Import):
-        single = ast.Import(names=[alias])
+        single = ast.copy_location(ast.Import(names=[alias]), node)
         name = alias.asname or alias.name.split(".")[0]
     else:
-        single = ast.ImportFrom(module=node.module, names=[alias], level=node.level)
+        single = ast.copy_location(ast.ImportFrom(module=node.module, names=[alias], level=node.level), node)
         name = alias.asname or alias.name
     nothing = frozenset[str]()
     binds = frozenset([name]) - {"*"}
@@ -175,7 +190,7 @@ def read_import(node: Import, alias: ast.alias) -> Statement:
 def _read_statement(text: str, node: ast.stmt) -> Statement:
     own = list(walk_own(node))
     awaits = any(isinstance(each, ast.Await | ast.AsyncFor | ast.AsyncWith) for each in own)
-    touches = frozenset(find_touched(node, own))
+    touches = frozenset(find_touched(own, node.decorator_list if isinstance(node, Definition) else ()))
     # Python's own symbol table knows scopes best, but takes no `await` at module level.
     binds, now, later = read_names(own) if awaits else read_symbols(text)
     return Statement(

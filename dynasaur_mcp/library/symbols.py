@@ -71,7 +71,7 @@ def read_names(own: Sequence[ast.AST]) -> tuple[frozenset[str], frozenset[str], 
     return binds, frozenset(name.id for name in names if isinstance(name.ctx, ast.Load)), frozenset()
 
 
-def find_touched(node: ast.stmt, own: Sequence[ast.AST]) -> Iterator[str]:
+def find_touched(own: Iterable[ast.AST], decorators: Sequence[ast.expr] = ()) -> Iterator[str]:
     changed: list[ast.expr] = []
     for each in own:
         if isinstance(each, ast.AugAssign):
@@ -80,10 +80,9 @@ def find_touched(node: ast.stmt, own: Sequence[ast.AST]) -> Iterator[str]:
             changed.append(each.value)
         elif isinstance(each, ast.Expr) and isinstance(each.value, ast.Call) and _mutates(each.value):
             changed.append(each.value.func)
-    if isinstance(node, Definition):
-        # `@app.route(…)` and `@f.register` put what they decorate into something else.
-        functions = (each.func if isinstance(each, ast.Call) else each for each in node.decorator_list)
-        changed += [each for each in functions if isinstance(each, ast.Attribute)]
+    # `@app.route(…)` and `@f.register` put what they decorate into something else.
+    functions = (each.func if isinstance(each, ast.Call) else each for each in decorators)
+    changed += [each for each in functions if isinstance(each, ast.Attribute)]
     for target in changed:
         if name := find_root(target):
             yield name

@@ -191,6 +191,52 @@ def test_what_is_called_alike_in_two_modules_is_told_apart(text: str, others: di
     assert call(extract_file(text, **others)) == 7
 
 
+REGISTRY = "T = {}\ndef put(g):\n    T[g.__name__] = g\n    return g\ndef get(n): return T[n]()"
+
+
+@pytest.mark.parametrize(
+    ("text", "others"),
+    [
+        (
+            "from . import c\nfrom .b import C\ndef f(): return C.N",
+            {"b": "class C: N = 1", "c": "from .b import C\nC.N = 7"},
+        ),
+        (
+            "from .b import C\ndef f(): return C.N",
+            {"init": "from . import c", "b": "class C: N = 1", "c": "from .b import C\nC.N = 7"},
+        ),
+        ("from .b import C\ndef f(): return C.N", {"init": "from . import b\nb.C.N = 7", "b": "class C: N = 1"}),
+        (
+            "import p.c\nfrom .b import T\nM = T[0]\ndef f(): return M",
+            {"b": "T = [1]", "c": "import p.b as b\nb.T[0] = 7"},
+        ),
+        (
+            "from .b import get\nfrom . import c\ndef f(): return get('g')",
+            {"b": REGISTRY, "c": "from .b import put\n@put\ndef g(): return N\nN = 7"},
+        ),
+        (
+            "from .b import get\ndef f(): return get('g')",
+            {"b": f"{REGISTRY}\nfrom . import c", "c": "from . import b\ndef g(): return 7\nb.put(g)"},
+        ),
+        (
+            "import functools\n@functools.singledispatch\ndef g(x): return 0\ndef f(): return g(1)\nfrom . import b",
+            {"b": "from .m import g\n@g.register\ndef h(x: int): return 7"},
+        ),
+        (
+            "from .b import N, M\nimport p.c\ndef f(): return N",
+            {"b": "def put(n):\n    global N\n    N = n\nN = 7\nM = 3", "c": "import p.b\np.b.put(9)"},
+        ),
+        (
+            "def f():\n    from .b import T\n    return T[0]",
+            {"b": "T = [1]\nfrom . import c", "c": "from .b import T\nT[0] = 7"},
+        ),
+        ("from .b import N\ndef f(): return N", {"b": "N = 7", "c": "from .b import N\nN += 1"}),
+    ],
+)
+def test_what_other_modules_change_on_import_is_changed(text: str, others: dict[str, str]) -> None:
+    assert call(extract_file(text, **others)) == 7
+
+
 def test_what_is_renamed_takes_no_name_that_is_there() -> None:
     source = extract_file(
         "from .b import g\nN = 3\n_b_N = 10\ndef f(): return N + g() + _b_N", b="N = 4\ndef g(): return N"
@@ -317,6 +363,11 @@ def test_other_imports_in_examples_stay_and_new_names_are_bound_again() -> None:
             "it is changed in several modules",
         ),
         ("from . import b\ndef f(): b.N = 2", {"b": "N = 1"}, "uses the module 'b' as a whole"),
+        (
+            "from .b import N\ndef f(): return N",
+            {"init": "from . import b\nb.N = 2", "b": "N = 1"},
+            "uses the module 'b' as a whole",
+        ),
         (
             "from . import b\ndef f(): return b.g(), b.N",
             {"b": "def g():\n    global N\n    N = 2\nN = 1"},
