@@ -92,12 +92,12 @@ class Choice:
         found = self.modules.find_binding(module, wanted, moment)
         if Reference(module, wanted) == self.function:
             found = [*found, *self._find_overloads()]
-        if found or hasattr(builtins, wanted) or wanted.startswith("__"):
-            return found
         star = self.modules.find_star(module, wanted, moment)
-        if star:
+        if star and star[0] > max(found, default=-1):
             self._link(Reference(module, wanted), star[1])
             return [star[0]]
+        if found or hasattr(builtins, wanted) or wanted.startswith("__"):
+            return found
         statements = self.modules.statements(module)[:moment]
         return [position for position, statement in enumerate(statements) if statement.binds_anything]
 

@@ -11,6 +11,7 @@ of these is renamed. What no text can follow is a problem, such as a module that
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -28,15 +29,11 @@ from dynasaur_mcp.library.choosing import Choice
 from dynasaur_mcp.library.guarded import lift
 from dynasaur_mcp.library.modules import SESSION, Modules, Reference
 from dynasaur_mcp.library.renaming import UnsafeError, rename
-from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES, Function, find_dotted
+from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES, Function
 from dynasaur_mcp.library.script import find_script
 from dynasaur_mcp.library.statements import Statement, read_import
-from dynasaur_mcp.library.symbols import Definition, Import, find_annotated
+from dynasaur_mcp.library.symbols import Definition, Import, find_annotated, makes_changeable
 from dynasaur_mcp.types import Problem
-
-_CHANGEABLE = ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp | ast.GeneratorExp
-_MAKE_CONSTANTS = frozenset({"ParamSpec", "TypeVar", "TypeVarTuple", "NewType", "compile", "getLogger"})
-"""What they make is the same for whoever makes it; all else that is called may make what changes."""
 
 
 def extract_function(steps: Sequence[str], name: str) -> str:
@@ -117,8 +114,8 @@ class _Copy:
         words = {word for _, piece in pieces for word in re.findall(r"\w+", piece.text)}
         told: dict[str, Mapping[str, object]] = {}
         try:
-            if taken := self._find_taken():
-                told |= {name.name: {name.module: (), made.module: ()} for name, made in taken.items()}
+            if taken := {**self._find_taken(), **self._find_hiding()}:
+                told |= {name.name: {name.module: (), other.module: ()} for name, other in taken.items()}
                 for name in taken:
                     self._give_name(name, words)
                 pieces = self._write_all()
@@ -138,6 +135,18 @@ class _Copy:
         """Names that keep the value which an import took, while functions give another where it is from, or here."""
         links = sorted(self._choice.links.items())
         return {name: made for name, made in links if name.name == made.name and {name, made} & self._set}
+
+    def _find_hiding(self) -> dict[Reference, Reference]:
+        """Names that are a builtin's, each with another module where the builtin is meant."""
+        bound = {
+            Reference(module, name) for module, each in self.statements for name in each.binds if _is_builtin(name)
+        }
+        used = {
+            Reference(m, name) for m, each in self.statements for name in each.now | each.later if _is_builtin(name)
+        }
+        meant = sorted(used - bound - self._choice.links.keys())
+        pairs = ((made, name) for made in sorted(bound) for name in meant if name.name == made.name)
+        return {made: name for made, name in pairs if made not in self._choice.links}
 
     def _tell_apart(self, clashes: Mapping[str, Mapping[str, list[str]]], words: set[str]) -> None:
         """Give new names, none of which is among the `words`, where they are added."""
@@ -241,6 +250,9 @@ class _Copy:
             if any(not target.name for node in inside for _, target in self._choice.follow_inner(module, node)):
                 yield MODULE_PIECE
             text = replace_imports(text, lambda node: self._write_inner(module, node), in_examples=is_target)
+        if isinstance(statement.node, ast.ClassDef) and (new := renamed.get(statement.node.name)):
+            # As what is shown of it, and of what it makes, says.
+            text += f"\n\n\n{new}.__name__ = {new}.__qualname__ = {statement.node.name!r}"
         there = {target.name for target in self._choice.inner.get((module, True), ())}
         yield Piece(
             text,
@@ -249,7 +261,7 @@ class _Copy:
             is_import=statement.is_import,
             is_definition=isinstance(statement.node, Definition),
             may_not_bind=statement.may_not_bind,
-            is_own=_makes_changeable(statement.node)
+            is_own=makes_changeable(statement.node)
             or any(Reference(module, name) in self._set for name in statement.binds),
             # What the function takes and gives must be known when it runs, too.
             for_types=statement.for_types and not is_for_schemas,
@@ -270,15 +282,8 @@ class _Copy:
         return frozenset(found for node in nodes if isinstance(node, Function) for found in find_annotated(node))
 
 
-def _makes_changeable(node: ast.stmt) -> bool:
-    """Whether it gives a name a value that two modules which write the like do not share."""
-    if isinstance(node, Definition | Import):
-        return False
-    return any(
-        isinstance(each, _CHANGEABLE)
-        or (isinstance(each, ast.Call) and find_dotted(each.func).rpartition(".")[2] not in _MAKE_CONSTANTS)
-        for each in ast.walk(node)
-    )
+def _is_builtin(name: str) -> bool:
+    return hasattr(builtins, name) and not name.startswith("__")
 
 
 def _is_stub(node: ast.stmt) -> bool:

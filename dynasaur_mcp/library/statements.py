@@ -82,7 +82,20 @@ def read_module(text: str) -> list[Statement]:
     """
     statements = _spare_modules([each for each in _read_text(text) if not is_main_guard(each.node)])
     changes = find_changes(statements)
-    return [_note_calls(statement, changes) for statement in statements]
+    aliases = {
+        target.id: each.node.value.id
+        for each in statements
+        if isinstance(each.node, ast.Assign) and isinstance(each.node.value, ast.Name)
+        for target in each.node.targets
+        if isinstance(target, ast.Name)
+    }
+    return [_note_alias(_note_calls(statement, changes), aliases) for statement in statements]
+
+
+def _note_alias(statement: Statement, aliases: Mapping[str, str]) -> Statement:
+    """What `a` of `a = b` is changed in is `b` too."""
+    others = frozenset(aliases[name] for name in statement.touches if name in aliases) - statement.binds
+    return replace(statement, touches=statement.touches | others) if others else statement
 
 
 def _spare_modules(statements: list[Statement]) -> list[Statement]:
@@ -130,9 +143,28 @@ def is_main_guard(node: ast.stmt) -> bool:
 
 
 def find_changes(statements: Sequence[Statement]) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
-    """For each function the globals that it sets when it is called, and those whose value it changes."""
+    """The globals that each function, or one that it calls, sets when it is called, and those whose value it changes.
+
+    So for classes that are told of each class derived from them.
+    """
     functions = [statement for statement in statements if isinstance(statement.node, Function)]
-    return {name: _find_changes(function) for function in functions for name in function.binds}
+    changes = {name: _find_changes(function) for function in functions for name in function.binds}
+    direct = dict(changes)
+    for function in functions:
+        nodes = (each.func for each in ast.walk(function.node) if isinstance(each, ast.Call))
+        names = {each.id for each in nodes if isinstance(each, ast.Name)} & direct.keys()
+        for own in function.binds:
+            all_sets, all_touches = zip(changes[own], *(direct[name] for name in sorted(names)), strict=True)
+            changes[own] = frozenset().union(*all_sets), frozenset().union(*all_touches)
+    for each in statements:
+        if isinstance(each.node, ast.ClassDef):
+            told = [inner for inner in each.node.body if getattr(inner, "name", "") == "__init_subclass__"]
+            touches = frozenset(name for inner in told for name in find_touched(ast.walk(inner))) & each.later
+            if told:
+                changes[each.node.name] = frozenset(), touches | {each.node.name}
+            elif base := next((base for base in list_called(each.node) if base in changes), ""):
+                changes.setdefault(each.node.name, changes[base])
+    return changes
 
 
 def _find_changes(function: Statement) -> tuple[frozenset[str], frozenset[str]]:
@@ -153,7 +185,8 @@ def list_called(node: ast.stmt) -> Iterator[str]:
 
 
 def _note_calls(statement: Statement, changes: Mapping[str, tuple[frozenset[str], frozenset[str]]]) -> Statement:
-    called = [changes[name] for name in statement.now if name in changes]
+    names = list_called(statement.node) if isinstance(statement.node, ast.ClassDef) else statement.now
+    called = [changes[name] for name in names if name in changes]
     sets = frozenset(name for each, _ in called for name in each)
     touches = statement.touches.union(*(each for _, each in called))
     if not isinstance(statement.node, Definition):

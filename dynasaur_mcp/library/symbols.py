@@ -26,6 +26,10 @@ _MUTATORS = frozenset(
 )
 """Methods that are called for what they do to their object, or functions for what they do to their module."""
 
+_CHANGEABLE = ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp | ast.GeneratorExp
+_MAKE_CONSTANTS = frozenset({"ParamSpec", "TypeVar", "TypeVarTuple", "NewType", "compile", "getLogger"})
+"""What they make is the same for whoever makes it; all else that is called may make what changes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inside:
@@ -94,6 +98,23 @@ def _mutates(call: ast.Call) -> bool:
     return call.func.attr in _MUTATORS or any(
         keyword.arg == "inplace" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
         for keyword in call.keywords
+    )
+
+
+def makes_changeable(node: ast.stmt) -> bool:
+    """Whether it gives a name a value that two modules which write the like do not share."""
+    if isinstance(node, ast.ClassDef):
+        # One is no instance of the other.
+        return True
+    if isinstance(node, Import):
+        return False
+    if isinstance(node, Function):
+        kept = [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
+        return any(isinstance(each, _CHANGEABLE | ast.Call) for each in kept)
+    return any(
+        isinstance(each, _CHANGEABLE)
+        or (isinstance(each, ast.Call) and find_dotted(each.func).rpartition(".")[2] not in _MAKE_CONSTANTS)
+        for each in ast.walk(node)
     )
 
 
