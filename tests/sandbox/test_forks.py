@@ -6,7 +6,7 @@ import pytest
 
 from dynasaur_mcp.types import Ending
 
-from .conftest import OpenPool, call, run, shown
+from .conftest import ADD, OpenPool, call, run, shown
 
 pytestmark = pytest.mark.anyio
 
@@ -94,3 +94,40 @@ async def test_locks_and_random_numbers_are_as_after_any_fork(open_sandbox: Open
         assert await shown(session, "threading.current_thread() is threading.main_thread()") == "True"
         source = "import random\ndef draw() -> float:\n    return random.random()\n"
         assert len({(await session.call("draw", {"draw": source}, (), {})).value for _ in range(4)}) == 4
+
+
+async def test_actions_that_wait_for_their_next_call_leave_no_dead_processes(open_sandbox: OpenPool) -> None:
+    count = """
+import os
+def is_dead(pid):
+    try: return open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[0] == 'Z'
+    except OSError: return False
+sum(map(is_dead, filter(str.isdigit, os.listdir('/proc'))))
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        for number in range(8):
+            name = f"add_{number}"
+            assert (await call(session, name, ADD.replace("add", name), first=1)).value == 2
+        # What was ended last may still be at it.
+        assert "0" in [await shown(session, count) for _ in range(20)]
+
+
+async def test_what_code_does_when_its_processes_end_stays_as_it_set_it(open_sandbox: OpenPool) -> None:
+    code = """
+import os, signal, time
+ended = []
+def note(*_): ended.append(1)
+signal.signal(signal.SIGCHLD, note) and None
+"""
+    start = """
+child = os.fork()
+if not child: os._exit(3)
+while not ended: time.sleep(0.01)
+ended.clear()
+os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, code)
+        for _ in range(3):
+            assert await shown(session, start) == "3"
+            assert await shown(session, "signal.getsignal(signal.SIGCHLD) is note, len(ended)") == "(True, 0)"

@@ -31,7 +31,14 @@ from signal import ITIMER_PROF, ITIMER_REAL, ITIMER_VIRTUAL, pause, setitimer
 
 from dynasaur_mcp.sandbox.wire import decode_json, encode_frame
 from dynasaur_mcp.sandbox.worker.fork import fork
-from dynasaur_mcp.sandbox.worker.harden import heed_children, heed_interrupt, recover, set_expendable, set_readable
+from dynasaur_mcp.sandbox.worker.harden import (
+    heed_children,
+    heed_interrupt,
+    ignore_children,
+    recover,
+    set_expendable,
+    set_readable,
+)
 from dynasaur_mcp.sandbox.worker.orders import DESCRIPTORS, FORK, HIDE, MAKE_READY, NO_ROOM, PROOF, PROVE, SHOW
 from dynasaur_mcp.sandbox.worker.pages import pages
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
@@ -85,7 +92,7 @@ def fork_on_request(control: socket, jobs: Mapping[str, Job], rehearsals: Mappin
         rehearsals: What forks made ahead do while they wait, by the job that their parent was kept after.
     """
     rehearsal: Rehearsal | None = None
-    is_template = True
+    on_child: Any = None
     while True:
         byte, along, _, _ = control.recvmsg(1, CMSG_LEN(DESCRIPTORS.size))
         if byte in (SHOW, HIDE):
@@ -96,9 +103,11 @@ def fork_on_request(control: socket, jobs: Mapping[str, Job], rehearsals: Mappin
         if not byte or [len(data) for _, _, data in along] != [DESCRIPTORS.size]:
             _exit(0)
         descriptors = DESCRIPTORS.unpack(along[0][2])
+        in_place = len(listdir("/proc/self/task")) > 1
+        if on_child is None and not in_place:
+            on_child = ignore_children()
         _reap_children()
         pages.learn()
-        in_place = len(listdir("/proc/self/task")) > 1
         if in_place:
             runs_job = byte == FORK
             control.sendall((getpid() if runs_job else 0).to_bytes(4, "big"))
@@ -115,9 +124,9 @@ def fork_on_request(control: socket, jobs: Mapping[str, Job], rehearsals: Mappin
                 close(descriptor)
             continue
         control.close()
-        if is_template:
-            is_template = False
-            heed_children()
+        if on_child is not None:
+            heed_children(on_child)
+            on_child = None
         own = fcntl(descriptors[0], F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
         close(descriptors[0])
         channel = Channel(own)

@@ -117,9 +117,15 @@ def _as_number(limit: int) -> float:
     return inf if limit == RLIM_INFINITY else limit
 
 
-def heed_children() -> None:
-    """Have SIGCHLD do what programs expect, after a parent that ignores it."""
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+def ignore_children() -> Any:
+    """Have the kernel reap at once what this process forks, which may not wake again to do so; what SIGCHLD did before,
+    for `heed_children`."""
+    return _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN) or _signal.SIG_DFL
+
+
+def heed_children(how: Any) -> None:
+    """Have SIGCHLD do again what it did."""
+    _signal.signal(_signal.SIGCHLD, how)
 
 
 @contextlib.contextmanager

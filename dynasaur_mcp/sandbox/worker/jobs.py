@@ -40,11 +40,7 @@ class FullError(Exception):
 
 
 class Forker:
-    """A process that forks on request: the control socket to it, and the process itself.
-
-    Raises:
-        ProcessLookupError: there is no such process.
-    """
+    """A process that forks on request: the control socket to it, and the process itself."""
 
     def __init__(self, pid: int, control: socket) -> None:
         self.pid = pid

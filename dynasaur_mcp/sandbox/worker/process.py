@@ -18,11 +18,7 @@ LOOK_SECONDS = 0.005
 
 
 class Process:
-    """A process that runs now, or is over and not yet reaped.
-
-    Raises:
-        ProcessLookupError: there is no such process.
-    """
+    """A process that runs now, or is over, and then perhaps reaped."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -32,9 +28,9 @@ class Process:
         try:
             self.descriptor = os.pidfd_open(pid)
         except OSError as error:
-            if error.errno != errno.ENOSYS:
+            if error.errno not in (errno.ENOSYS, errno.ESRCH):
                 raise
-            os.kill(pid, 0)
+            self._is_open = error.errno == errno.ENOSYS
 
     def has_ended(self, within_seconds: float = 0) -> bool:
         if self.descriptor >= 0:

@@ -75,8 +75,6 @@ def _become_template(control: socket, limits: Mapping[str, Any], *, for_calls: b
             # By line, so that what an overrunning job printed is there; and no character is an error.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # The kernel reaps what it forks, at once: a template may never fork again, to do so before.
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         jobs, rehearsals = _learn_calls() if for_calls else _learn_steps()
         limit_memory(limits["memory_bytes"])
         note_limits()
