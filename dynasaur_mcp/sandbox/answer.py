@@ -56,6 +56,7 @@ class Done(BaseModel):
         "gone",
         "ruined",
         "full",
+        "hung",
     ]
     value: Any = None
     shown: str = Field(default="", max_length=1 << 19)

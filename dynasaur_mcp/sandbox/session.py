@@ -160,7 +160,7 @@ class Session:
         """An independent copy of interpreter and workspace, in the same worker: the two share its limits.
 
         Raises:
-            SessionNotCopied: it runs threads, or there is no room for a second workspace.
+            SessionNotCopied: it runs threads, or there is no room for a second workspace, or for its variables twice.
             WorkerLost
         """
         copy = next(self.link.numbers)
@@ -271,12 +271,14 @@ class Session:
 
     def _ended_how(self, ending: str, timeout_seconds: float | None = None) -> str:
         seconds = timeout_seconds or self._limits.wall_seconds
+        with_others = ", with what the sessions hold that were forked from one another," * (len(self.link.branches) > 1)
         return {
             "timeout": f"did not end within {seconds:g} s and was stopped",
-            "memory": f"needed more than {self._limits.memory_bytes >> 20} MiB of memory and was stopped",
+            "memory": f"needed more than {self._limits.memory_bytes >> 20} MiB of memory{with_others} and was stopped",
             "cancelled": "was cancelled",
             "ruined": _RUINED,
             "full": "was not begun: its worker has all the processes and threads that it may have",
+            "hung": "was not begun: what its code has registered to run at forks (os.register_at_fork) does not end",
             "lost": "ended its own process (os._exit, a crash or a kill)",
         }.get(ending, f"failed ({ending})")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from dynasaur_mcp.types import Ending
@@ -48,8 +49,11 @@ RUINED = {
 }
 """What shows at the end of the step itself."""
 
+HANGING = "import os, time\ndef hang():\n    while True: time.sleep(1000)"
 DEAD_ENDS = {
     "hook that exits": "import os\nos.register_at_fork(after_in_child=lambda: os._exit(0))",
+    "hook that hangs": f"{HANGING}\nos.register_at_fork(before=hang)",
+    "hook that hangs in the fork": f"{HANGING}\nos.register_at_fork(after_in_child=hang)",
     "compiler": "import sys\ndef hook(event, _):\n    if event == 'compile': raise ValueError\nsys.addaudithook(hook)",
     "finders": "import sys\nsys.meta_path = None",
 }
@@ -144,3 +148,23 @@ async def test_call_that_ruins_its_process_is_told_why_it_failed(open_sandbox: O
         assert outcome.ending is Ending.LOST
         assert outcome.error.startswith("The call left its own process unable to go on")
         assert (await call(session, "add", ADD, first=1)).value == 2
+
+
+async def test_cancelled_while_a_hook_on_forks_hangs_a_session_is_not_lost(open_sandbox: OpenPool) -> None:
+    async with open_sandbox(grace_seconds=5) as pool, pool.session("me") as session:
+        await run(session, "kept = 1")
+        await run(session, f"{HANGING}\nos.register_at_fork(before=hang)")
+        with anyio.move_on_after(0.1):
+            await run(session, "kept = 2")
+        assert await shown(session, "kept") in ("1", "2")
+
+
+async def test_action_whose_hook_on_forks_hangs_says_so(open_sandbox: OpenPool) -> None:
+    source = f"{HANGING}\nos.register_at_fork(before=hang)\ndef give() -> int:\n    return 5\n"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "kept = 1")
+        outcome = await call(session, "give", source)
+        assert outcome.error == (
+            "The call was not begun: what its code has registered to run at forks (os.register_at_fork) does not end."
+        )
+        assert await shown(session, "kept") == "1"

@@ -13,7 +13,8 @@ from dynasaur_mcp.sandbox.wire import MAX_DONE_BYTES, MAX_VALUE_BYTES, FrameErro
 from dynasaur_mcp.sandbox.worker.orders import DESCRIPTORS, FORK, HIDE, MAKE_READY, NO_ROOM, PROOF, SHOW
 from dynasaur_mcp.sandbox.worker.printed import Printed
 from dynasaur_mcp.sandbox.worker.process import Process
-from dynasaur_mcp.sandbox.worker.usage import count_oom_kills
+from dynasaur_mcp.sandbox.worker.stop import Stop
+from dynasaur_mcp.sandbox.worker.usage import count_oom_kills, memory_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class LostError(Exception):
     """The process that should have forked is gone or does not answer."""
 
 
+class HungError(LostError):
+    """The process that should have forked waits for something, as a hook on forks can for ever."""
+
+
 class FullError(Exception):
     """There are as many processes as there may be: no fork was made."""
 
@@ -46,6 +51,7 @@ class Forker:
         self.pid = pid
         self.control = control
         self.process = Process(pid)
+        self._bytes_at_rest = 0
 
     def is_alive(self) -> bool:
         """Whether it still holds its end; it may be deaf all the same."""
@@ -54,6 +60,14 @@ class Forker:
         poll = select.poll()
         poll.register(self.control, select.POLLHUP | select.POLLERR)
         return not poll.poll(0) and not self.process.has_ended()
+
+    def rest(self) -> None:
+        """Its job has ended: from now on it does nothing, unless it has threads."""
+        self._bytes_at_rest = memory_of(self.pid)
+
+    def has_grown(self, by_bytes: int) -> bool:
+        """Since it came to rest."""
+        return memory_of(self.pid) > self._bytes_at_rest + by_bytes
 
     def show(self) -> bool:
         """Let the supervisor read its memory while its step runs; whether it still listens."""
@@ -86,7 +100,8 @@ class Forker:
         """Make a fork that waits for its payload; None where it cannot be made ahead, as other orders than FORK ask.
 
         Raises:
-            LostError, FullError
+            LostError: HungError among them.
+            FullError
         """
         ours, theirs = socketpair()
         pipes = [os.pipe() for _ in _STREAMS]
@@ -94,6 +109,8 @@ class Forker:
         try:
             along = DESCRIPTORS.pack(theirs.fileno(), *(write for _, write in pipes))
             self.control.sendmsg([order], [(SOL_SOCKET, SCM_RIGHTS, along)])
+            if not self.process.answers(self.control, FORK_SECONDS):
+                raise HungError
             self.control.settimeout(FORK_SECONDS)
             pid = int.from_bytes(self._receive_pid(), "big")
             if pid == NO_ROOM:
@@ -147,6 +164,8 @@ class Job:
 
     def proves(self) -> bool:
         """Whether it shows within FORK_SECONDS that it can run a step; of a fork made to PROVE it."""
+        if not self.forker.process.answers(self._stream, FORK_SECONDS):
+            return False
         self._stream.settimeout(FORK_SECONDS)
         try:
             return self._reader.feed(self._stream.recv(_PROOF_BYTES, MSG_WAITALL)) == [PROOF]
@@ -183,7 +202,7 @@ class Job:
     ) -> None:
         """Carry output and wait for the end: its own, or at the limits' hands."""
         oom_kills = count_oom_kills()
-        stop = _Stop(self.forker.process, time.monotonic() + seconds, grace_seconds)
+        stop = Stop(self.forker.process, time.monotonic() + seconds, grace_seconds)
         printed = {stream: Printed(output_bytes) for stream in _STREAMS}
         poll = select.poll()
         names = {descriptor: stream for stream, descriptor in self._output.items()}
@@ -228,7 +247,7 @@ class Job:
             self.done["ending"] = "memory"
         self._conclude(stop, sum(p.dropped for p in printed.values()))
 
-    def _conclude(self, stop: _Stop, dropped_bytes: int) -> None:
+    def _conclude(self, stop: Stop, dropped_bytes: int) -> None:
         if self.done["ending"] == "lost" and self._phase:
             self.done["phase"] = self._phase
         if stop.reason and not (self.done["ending"] == "returned" and not stop.killed):
@@ -295,34 +314,3 @@ def _can_be_sent(done: dict[str, Any]) -> bool:
         return size <= MAX_VALUE_BYTES or (size <= MAX_DONE_BYTES and measure(done.get("value")) <= MAX_VALUE_BYTES)
     except (FrameError, ValueError, RecursionError):
         return False
-
-
-class _Stop:
-    """Ending a job: SIGINT at the deadline or when asked, SIGKILL after the grace."""
-
-    def __init__(self, process: Process, deadline: float, grace_seconds: float) -> None:
-        self.reason = ""
-        self.killed = False
-        self.next_at = deadline
-        self._process = process
-        self._grace_seconds = grace_seconds
-
-    def begin(self, reason: str) -> None:
-        if not self.reason:
-            self.reason = reason
-            self._process.signal(signal.SIGINT)
-            self.next_at = time.monotonic() + self._grace_seconds
-
-    def kill(self, reason: str) -> None:
-        self.reason = self.reason or reason
-        self.killed = True
-        self._process.signal(signal.SIGKILL)
-        self.next_at = time.monotonic() + self._grace_seconds
-
-    def proceed(self) -> None:
-        if time.monotonic() < self.next_at:
-            return
-        if self.reason:
-            self.kill(self.reason)
-        else:
-            self.begin("timeout")

@@ -12,9 +12,17 @@ import select
 import signal
 import time
 
-from dynasaur_mcp.sandbox.worker.usage import is_zombie
+from dynasaur_mcp.sandbox.worker.usage import is_asleep, is_zombie
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
 
 LOOK_SECONDS = 0.005
+_SLEEP_SECONDS = 0.05
+"""Between two looks at whether it sleeps."""
+_MOST_ASLEEP = 40
+"""Looks in a row, 2 s."""
 
 
 class Process:
@@ -42,6 +50,19 @@ class Process:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(LOOK_SECONDS)
+        return True
+
+    def answers(self, stream: socket, within_seconds: float) -> bool:
+        """Whether something comes there, which it is to send. Sooner than that time it is given up if it sleeps all the
+        while: one that has too little of a processor does not."""
+        poll = select.poll()
+        poll.register(stream, select.POLLIN)
+        deadline = time.monotonic() + within_seconds
+        asleep = 0
+        while not poll.poll(_SLEEP_SECONDS * 1000):
+            asleep = asleep + 1 if is_asleep(self.pid) else 0
+            if asleep >= _MOST_ASLEEP or time.monotonic() > deadline:
+                return False
         return True
 
     def signal(self, number: int) -> None:

@@ -23,6 +23,7 @@ from dynasaur_mcp.sandbox.worker.usage import (
     INODE_BYTES,
     ON_GVISOR,
     count_files,
+    count_memory,
     kill_strays,
     memory_of,
     reap,
@@ -38,7 +39,8 @@ MAX_ZYGOTES = 48
 MAX_SPARES = 4
 """Forks that wait for their job."""
 SPARE_BYTES = 16 << 20
-"""What one of them may own beyond what it was forked with, and not be counted."""
+"""What one of them may own beyond what it was forked with, and not be counted; and a session beyond what it had
+when its last step ended."""
 BURIAL_SECONDS = 1.0
 MOST_LOOKS_OVER = 3 if ON_GVISOR else 1
 """In a row, at which memory is over its limit, before all is ended: gVisor gives back late what was ended."""
@@ -205,29 +207,44 @@ class Processes:
         reap()
 
     def look(self) -> None:
-        """Nothing may be started or outgrow the limit between requests either. Calls will need their template."""
+        """Nothing may be started or outgrow the limit between requests either, as threads can. Calls will need their
+        template."""
         with contextlib.suppress(FullError):
             self.template_of_calls()
         if not (self.sessions or self.zygotes):
             return
         self._end_strays()
-        self._looks_over = self._looks_over + 1 if self.use_too_much() else 0
-        if self._looks_over == MOST_LOOKS_OVER:
-            for forker in self._kept():
-                forker.kill()
+        are_many = self._have_too_many_files()
+        is_over = are_many or count_memory(*self._shared()) > self._limits["memory_bytes"]
+        self._looks_over = self._looks_over + 1 if is_over else 0
+        if self._looks_over >= MOST_LOOKS_OVER:
+            for zygote in self.zygotes.values():
+                zygote.kill()
+            for session in self.sessions.values():
+                # What copies share counts in each: together they may be over without any that has taken more.
+                if are_many or session.has_grown(SPARE_BYTES):
+                    session.kill()
+
+    def have_room_for_copy(self, session: Forker) -> bool:
+        """Whether memory holds all that the session has a second time: what copies share counts in each."""
+        shared_by, shared, uncounted = self._shared()
+        own = max(0, memory_of(session.pid) - shared)
+        return count_memory(shared_by, shared, uncounted) + own <= int(self._limits["memory_bytes"])
+
+    def have_room_without(self, session: Forker | None) -> bool:
+        """Whether memory holds all processes but this one, counted as for `have_room_for_copy`."""
+        shared_by, shared, uncounted = self._shared()
+        others = uncounted | ({session.pid} if session else set())
+        return count_memory(shared_by, shared, others) <= int(self._limits["memory_bytes"])
 
     def use_too_much(self) -> bool:
         """Of memory, or of files."""
+        return self._have_too_many_files() or uses_more_than(self._limits["memory_bytes"], *self._shared())
+
+    def _have_too_many_files(self) -> bool:
         # Removing files must be possible also for one who has too many.
         names = count_files()
-        if names > self._names_before and names * INODE_BYTES > self._limits["memory_bytes"] * NAMES_MEMORY_SHARE:
-            return True
-        shared = memory_of(self._template.pid) if self._template else 0
-        if not self._template_of_calls:
-            return uses_more_than(self._limits["memory_bytes"], {}, shared, self._uncounted())
-        # The template of calls itself is no zygote: what it has more than the other is counted, once.
-        of_zygotes = dict.fromkeys((z.pid for z in self.zygotes.values()), memory_of(self._template_of_calls.pid))
-        return uses_more_than(self._limits["memory_bytes"], of_zygotes, shared, self._uncounted())
+        return names > self._names_before and names * INODE_BYTES > self._limits["memory_bytes"] * NAMES_MEMORY_SHARE
 
     def evict_zygotes(self) -> None:
         """Have no more than there is memory for, and processes."""
@@ -259,6 +276,14 @@ class Processes:
 
     def _idle(self) -> set[int]:
         return {1, os.getpid(), *(job.forker.pid for job in self._spares.values())}
+
+    def _shared(self) -> tuple[dict[int, int], int, set[int]]:
+        """As `count_memory` asks."""
+        of_zygotes = {}
+        if self._template_of_calls:
+            # It is itself no zygote: what it has more than the other template is counted, once.
+            of_zygotes = dict.fromkeys((z.pid for z in self.zygotes.values()), memory_of(self._template_of_calls.pid))
+        return of_zygotes, memory_of(self._template.pid) if self._template else 0, self._uncounted()
 
     def _uncounted(self) -> set[int]:
         """Forks that wait share what they have with whom they were forked from; user code may change that."""

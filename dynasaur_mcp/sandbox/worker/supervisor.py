@@ -27,7 +27,7 @@ import os
 import signal
 
 from dynasaur_mcp.sandbox.sets import HeldSets
-from dynasaur_mcp.sandbox.worker.jobs import Forker, FullError, Job, LostError
+from dynasaur_mcp.sandbox.worker.jobs import Forker, FullError, HungError, Job, LostError
 from dynasaur_mcp.sandbox.worker.processes import Processes
 from dynasaur_mcp.sandbox.worker.usage import ON_GVISOR, count_files, memory_of
 from dynasaur_mcp.sandbox.worker.workspaces import Workspaces
@@ -115,6 +115,10 @@ class Supervisor:
         if branch in self._taken_back:
             self._taken_back.remove(branch)
             done["taken_back"] = True
+        has_copies = bool(self._sessions.keys() - {branch})
+        if job and has_copies and not (job.in_place or self._processes.have_room_without(session)):
+            # Copies of a session have grown apart. Kept, it would leave none of them room for another step.
+            done |= {"ending": "memory", "overran": True}
         if job and done["ending"] in ("returned", "raised") and not done.get("overran"):
             self._steps += 1
             if session and job.in_place:
@@ -209,12 +213,15 @@ class Supervisor:
         if (there := len(self._sessions)) >= self._limits["processes"] // SESSIONS_PART:
             return {"ending": "raised", "error": f"its worker has {there} sessions, and room for no more"}
         self._activate(branch)
+        session = self._sessions.get(branch)
+        if session and not self._processes.have_room_for_copy(session):
+            needs = f"its variables take {memory_of(session.pid) >> 20} MiB, and a copy could come to need as many more"
+            return {"ending": "raised", "error": f"{needs}; its worker has {self._limits['memory_bytes'] >> 20} MiB."}
         try:
             target = self._workspaces.make(copy)
         except OSError as error:
             return {"ending": "raised", "error": f"there is no room for its files: {error.strerror}."}
         done = self._work_aside({"op": "copy", "target": target}, request)
-        session = self._sessions.get(branch)
         if done["ending"] == "returned" and session:
             # The session that is to fork must be awake for it, so this is no `_activate`.
             self._workspaces.activate(copy)
@@ -271,6 +278,8 @@ class Supervisor:
         """See a job through in a fork of `base`; without a Job when the fork itself was lost."""
         try:
             job = self._processes.begin_job(base)
+        except HungError:
+            return {"ending": "hung"}, None
         except LostError as error:
             return {"ending": "lost", "error": str(error)}, None
         except FullError:
@@ -286,4 +295,6 @@ class Supervisor:
             uses_too_much=self._processes.use_too_much,
             relay=self._frames.relay if request["op"] in ("step", "call") else None,
         )
+        if payload.get("keep") or job.in_place:
+            job.forker.rest()
         return job.done, job

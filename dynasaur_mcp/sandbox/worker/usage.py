@@ -43,22 +43,28 @@ def memory_of(pid: int) -> int:
     return found
 
 
-def uses_more_than(memory_bytes: int, shared_by: Mapping[int, int], shared_bytes: int, idle: set[int]) -> bool:
-    """Whether all processes together hold more.
+def count_memory(shared_by: Mapping[int, int], shared_bytes: int, idle: set[int]) -> int:
+    """What all processes together hold at most, in bytes: each counts by what it does not share with all.
 
     Args:
         shared_by: By pid, what a process shares with many others, in bytes.
         shared_bytes: What each other process shares with all.
         idle: They do not count: this process, and forks that wait and have nothing of their own.
-
-    A process that can be read counts by its proportional share of each page, others by what they do not share with all.
     """
     if ON_GVISOR:
-        return (_sum_of("/proc/meminfo", (b"AnonPages:",)) or 0) > memory_bytes
-    others = [pid for pid in pids() if pid not in idle]
-    # The first count is cheap and at most too high: among a fork bomb the exact one would take seconds.
-    if sum(max(0, memory_of(pid) - shared_by.get(pid, shared_bytes)) for pid in others) <= memory_bytes:
+        return _sum_of("/proc/meminfo", (b"AnonPages:",)) or 0
+    return sum(max(0, memory_of(pid) - shared_by.get(pid, shared_bytes)) for pid in pids() if pid not in idle)
+
+
+def uses_more_than(memory_bytes: int, shared_by: Mapping[int, int], shared_bytes: int, idle: set[int]) -> bool:
+    """Whether all processes together hold more. The other arguments are those of `count_memory`, whose count is cheap:
+    among a fork bomb this one takes seconds. It makes it only where that is over, and there a process that can be read
+    counts by its proportional share of each page."""
+    if count_memory(shared_by, shared_bytes, idle) <= memory_bytes:
         return False
+    if ON_GVISOR:
+        return True
+    others = [pid for pid in pids() if pid not in idle]
     # Nor may they grow during the exact one: forty busy processes leave this one a fortieth of its processor.
     stopped = {pid for pid in others if _state_of(pid) not in _STANDING}
     _signal_all(stopped, signal.SIGSTOP)
@@ -130,6 +136,11 @@ def _signal_all(pids: set[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether it waits for something to happen: not for a processor, nor for a disk."""
+    return _state_of(pid) == b"S"
 
 
 def is_zombie(pid: int) -> bool:
