@@ -7,17 +7,22 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import anyio
 import psutil
 import pytest
 import trustme
 from anyio.abc import SocketStream
+from mcp.server.lowlevel import Server
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dynasaur_mcp.server import connection
-from dynasaur_mcp.server.door import take_whole
-from dynasaur_mcp.server.web import Front, _Uvicorn, configure, listen
+from dynasaur_mcp.server.auth import GivenTokens
+from dynasaur_mcp.server.door import Turns
+from dynasaur_mcp.server.metrics import Metrics
+from dynasaur_mcp.server.sessions import Sessions
+from dynasaur_mcp.server.web import Front, _Uvicorn, build_app, configure, listen
 from tests.flows.conftest import SERVER
 
 from .conftest import TOKEN, StartServer, WebServer
@@ -103,7 +108,9 @@ async def test_request_that_does_not_come_whole_is_waited_for_only_so_long(
         await (await ask(port)).aclose()
 
 
-TOO_LARGE = f"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {1 << 30}\r\n"
+LARGE = f"Content-Length: {1 << 30}\r\n"
+TOO_LARGE = HEAD.format("POST", "/mcp") + LARGE
+NO_TOKEN = "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n" + LARGE
 REFUSED = {
     "no head that has an end": (
         "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: ",
@@ -112,7 +119,21 @@ REFUSED = {
     ),
     "too large": (TOO_LARGE + "\r\n", b" 413 ", b"Request body too large"),
     "too large, and the last": (TOO_LARGE + "Connection: close\r\n\r\n", b" 413 ", b"Request body too large"),
+    "without a token": (NO_TOKEN + "\r\n", b" 401 ", b'"Authentication required"}'),
+    "without a token, and the last": (
+        NO_TOKEN + "Connection: close\r\n\r\n",
+        b" 401 ",
+        b'"Authentication required"}',
+    ),
 }
+
+
+def build_door() -> ASGIApp:
+    """All that a request passes before it is served."""
+    server = Server[Any]("tests")
+    front = Front("127.0.0.1", 0, ("127.0.0.1",), ())
+    verifier = GivenTokens({"ada": TOKEN})
+    return build_app(server, Sessions(server, 8), verifier, Turns(8), Metrics({}), front, lambda: True)
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
@@ -130,7 +151,7 @@ async def test_client_that_is_refused_while_it_sends_reads_why(
         context = ssl.create_default_context()
         authority.configure_trust(context)
     async with (
-        serve(take_whole(Large()), certificate) as port,
+        serve(build_door(), certificate) as port,
         await anyio.connect_tcp("127.0.0.1", port, ssl_context=context) as stream,
     ):
         await stream.send(head.encode() + bytes(1 << 18))
@@ -141,8 +162,9 @@ async def test_client_that_is_refused_while_it_sends_reads_why(
             while not answer.endswith(reason):
                 answer += await stream.receive()
             assert status in answer.partition(b"\r\n")[0]
-            assert (b"connection: close" in answer.lower()) == (refused != "too large")
-            if refused != "too large" and not secure:
+            is_last = refused.endswith(("an end", "the last"))
+            assert (b"connection: close" in answer.lower()) == is_last
+            if is_last and not secure:
                 assert await read_to_the_end(stream) == b""
                 await stream.send_eof()
 
@@ -150,7 +172,7 @@ async def test_client_that_is_refused_while_it_sends_reads_why(
 async def test_client_that_was_refused_is_not_heard_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "LINGER_SECONDS", 600.0)
     monkeypatch.setattr(connection, "LINGER_BYTES", 1 << 20)
-    async with serve(take_whole(Large())) as port, await anyio.connect_tcp("127.0.0.1", port) as stream:
+    async with serve(build_door()) as port, await anyio.connect_tcp("127.0.0.1", port) as stream:
         await stream.send((TOO_LARGE + "Connection: close\r\n\r\n").encode())
 
         async def send_on() -> None:
