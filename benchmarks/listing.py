@@ -1,11 +1,11 @@
 """Listing ten thousand exposed actions, over stdio and HTTP, against the transfer of the same bytes alone.
 
-    python benchmarks/listing.py [--actions 10000] [--rounds 10] [--transports stdio http]
+    python benchmarks/listing.py [--actions 10000] [--rounds 10] [--transports stdio http handshake]
 
 The floor is a process that writes the same answers, made before, as soon as it has read a request: no MCP, no work;
 over HTTP by uvicorn, as ours. Beside it stands the bare low-level server of the SDK with those answers ready made: what
 the SDK costs by itself. All page alike, and take turns. Nobody parses what comes: that is the client's time. Over HTTP,
-of the stateless era, each page is a request on a connection that stays.
+in the stateless era and that of the handshake, each page is a request on a connection that stays.
 
 A list is first made when it is first asked for, and again when the library has changed: both are timed too, the second
 after one new version of one action.
@@ -33,10 +33,19 @@ from mcp_types import PaginatedRequestParams
 from peer import OURS, Peer
 from synthetic import fill_library
 from timing import Row, check, median, print_rows, take_turns
-from web import TOKEN, headers_of, start_http, with_meta
+from web import ERAS, TOKEN, headers_of, start_http, with_meta
 
 from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.types import Status
+
+TRANSPORTS = ["stdio", "http", "handshake"]
+"""The last two over HTTP, in the stateless era and that of the handshake."""
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": "hello",
+    "method": "initialize",
+    "params": {"protocolVersion": ERAS[1], "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}},
+}
 
 Page = tuple[bytes, bytes]
 """A request for it, and the answer."""
@@ -48,10 +57,22 @@ class Web:
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port)
+        self._headers = headers_of("tools/list")
+
+    def shake_hands(self) -> None:
+        """Be one of that era from now on."""
+        self._headers = {name: value for name, value in self._headers.items() if not name.upper().startswith("MCP-")}
+        self.exchange(json.dumps(INITIALIZE).encode())
+        self.exchange(json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}).encode())
 
     def exchange(self, request: bytes) -> bytes:
-        self._connection.request("POST", "/mcp", request, headers_of("tools/list"))
-        return self._connection.getresponse().read()
+        self._connection.request("POST", "/mcp", request, self._headers)
+        answer = self._connection.getresponse()
+        if session := answer.headers["mcp-session-id"]:
+            self._headers["Mcp-Session-Id"] = session
+        body = answer.read()
+        # An event of a stream, or the answer itself.
+        return body if body.startswith(b"{") else body[body.find(b"data: {") + 6 :].rstrip()
 
 
 @contextmanager
@@ -64,7 +85,14 @@ def open_ours(transport: str, library: Path) -> Iterator[Exchange]:
     else:
         settings = options | {"transport": "http", "port": 0, "token": TOKEN, "sandbox": "jail"}
         with start_http(OURS, settings) as served:
-            yield Web(served.port).exchange
+            yield open_web(transport, served.port).exchange
+
+
+def open_web(transport: str, port: int) -> Web:
+    web = Web(port)
+    if transport == "handshake":
+        web.shake_hands()
+    return web
 
 
 @contextmanager
@@ -75,7 +103,7 @@ def open_other(transport: str, name: str, pages: Path) -> Iterator[Exchange]:
             yield peer.exchange
     else:
         with start_http(command, {}) as served:
-            yield Web(served.port).exchange
+            yield (Web(served.port) if name == "raw" else open_web(transport, served.port)).exchange
 
 
 def list_all(exchange: Exchange, transport: str) -> list[Page]:
@@ -126,7 +154,7 @@ def serve_bare(transport: str, pages: list[Page]) -> None:
     server.add_request_handler("tools/list", PaginatedRequestParams, list_tools)
 
     async def serve() -> None:
-        if transport == "http":
+        if transport != "stdio":
             await serve_app(server.streamable_http_app())
             return
         async with stdio_server() as (reading, writing):
@@ -168,7 +196,7 @@ def measure(transport: str, library: Path, rounds: int) -> tuple[int, dict[str, 
             name: partial(transfer, stack.enter_context(open_other(transport, name, recorded)), pages)
             for name in ("raw", "bare")
         }
-        times = take_turns({**turns, "ours": lambda: transfer(ours, pages)}, rounds, warm_up=1)
+        times = take_turns({**turns, "ours": lambda: transfer(ours, pages)}, rounds, warm_up=1, every={"bare": 5})
 
         def list_changed() -> float:
             change(library)
@@ -184,7 +212,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--actions", type=int, default=10_000)
     options.add_argument("--rounds", type=int, default=10)
-    options.add_argument("--transports", nargs="*", choices=["stdio", "http"], default=["stdio", "http"])
+    options.add_argument("--transports", nargs="*", choices=TRANSPORTS, default=TRANSPORTS)
     options.add_argument("--serve", choices=["raw", "bare"], help=argparse.SUPPRESS)
     options.add_argument("--pages", type=Path, help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -194,7 +222,7 @@ def main() -> None:
         if given.serve == "bare":
             serve_bare(transport, pages)
         else:
-            {"stdio": serve_raw_stdio, "http": serve_raw_http}[transport](pages)
+            (serve_raw_stdio if transport == "stdio" else serve_raw_http)(pages)
         return
     with tempfile.TemporaryDirectory() as library:
         fill_library(Path(library), given.actions)

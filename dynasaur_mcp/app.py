@@ -30,9 +30,8 @@ from dynasaur_mcp.tell import Changed
 from dynasaur_mcp.types import LibraryChanged
 
 if TYPE_CHECKING:
-    from mcp.server.lowlevel import Server
-
     from dynasaur_mcp.server.announce import Announcer
+    from dynasaur_mcp.server.build import AnnouncingServer
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +143,7 @@ async def _serve_http(app: App, also: Also) -> None:
         await web.serve_http(server, verifier, front, is_ready=app.is_ready, gauges=app.gauges(), on_listening=tell)
 
 
-def _build_server(app: App, **options: Any) -> tuple[Server[Any], Announcer]:
+def _build_server(app: App, **options: Any) -> tuple[AnnouncingServer, Announcer]:
     from dynasaur_mcp.server.build import build_server
 
     settings = app.settings

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 JSON = Any
 """Whatever `json.loads` gives back."""
@@ -249,6 +249,13 @@ class LibraryChanged:
     revision: int
     """Grows with every change of any action."""
     names: tuple[str, ...]
+
+
+class Moment(NamedTuple):
+    """Of a store: as long as it is the same, so is all that is kept."""
+
+    identity: str
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from dynasaur_mcp.types import (
     Ending,
     Entry,
     LibraryChanged,
+    Moment,
     Schemas,
     Status,
     Tests,
@@ -93,7 +94,7 @@ class FileStore:
 
     @property
     def revision(self) -> int:
-        return self._known.revision()
+        return self._known.moment().revision
 
     def get(self, name: str) -> Entry:
         ledger = self._ledger_of(name)
@@ -107,7 +108,11 @@ class FileStore:
 
     @property
     def identity(self) -> str:
-        return self._known.identity()  # as with `exposed`
+        return self._known.moment().identity  # as with `exposed`
+
+    @property
+    def moment(self) -> Moment:
+        return self._known.moment()
 
     def changed_after(self, mark: Mark, limit: int) -> list[Mark]:
         return self._ledger.find_changed(mark, limit)

@@ -26,7 +26,18 @@ from dynasaur_mcp.library.audit import KEPT_RUNS
 from dynasaur_mcp.library.change import Change, Stat, read_row
 from dynasaur_mcp.library.database import IS_REUSE, LEDGER_FILE, PACE, check_version, open_for_writing, open_in_memory
 from dynasaur_mcp.library.rescue import Place, alone, find_place, restore, salvage, set_aside
-from dynasaur_mcp.types import RECENT_CALLS, Action, Broken, Ending, Entry, LibraryChanged, Problem, Status, Usage
+from dynasaur_mcp.types import (
+    RECENT_CALLS,
+    Action,
+    Broken,
+    Ending,
+    Entry,
+    LibraryChanged,
+    Moment,
+    Problem,
+    Status,
+    Usage,
+)
 
 KEPT_ARGUMENTS = 20
 """Of each action, for each principal: those of the last distinct calls."""
@@ -150,9 +161,9 @@ class Ledger:
         else:
             self._cache.pop(name, None)
 
-    def revision(self) -> int:
+    def moment(self) -> Moment:
         with self.reading() as connection:
-            return int(connection.execute("SELECT revision FROM state").fetchone()[0])
+            return Moment(*connection.execute("SELECT id, revision FROM state").fetchone())
 
     def take_news(self) -> LibraryChanged | None:
         """What others changed, or what was found in the folder, since this was last asked."""
@@ -213,10 +224,6 @@ class Ledger:
         with self.reading() as connection:
             rows = connection.execute(f"{_ENTRIES} WHERE a.name = ? ORDER BY v.version DESC", (name,)).fetchall()
             return [read_row(row) for row in rows]
-
-    def identity(self) -> str:
-        with self.reading() as connection:
-            return str(connection.execute("SELECT id FROM state").fetchone()[0])
 
     def opened(self) -> int:
         """How often it was opened: it may be another one than before."""

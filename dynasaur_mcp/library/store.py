@@ -17,6 +17,7 @@ from dynasaur_mcp.types import (
     Ending,
     Entry,
     LibraryChanged,
+    Moment,
     Schemas,
     Status,
     Tests,
@@ -44,6 +45,11 @@ class Store(Protocol):
     @property
     def identity(self) -> str:
         """Of its history, which another begun anew does not have: revisions are only comparable within one."""
+        ...
+
+    @property
+    def moment(self) -> Moment:
+        """Identity and revision, read at once."""
         ...
 
     def changed_after(self, mark: Mark, limit: int) -> list[Mark]:

@@ -145,15 +145,17 @@ class Announcer:
                 self._peers[pipe] = Peer(connection, self._principal_of(ctx))
                 connection.exit_stack.callback(self._peers.pop, pipe, None)
         elif ctx.method == "tools/list":
-            self._note_listing(self._peers.get(pipe))
+            self.note_listing(pipe)
         return result
 
-    def _note_listing(self, peer: Peer | None) -> None:
-        if peer is None or peer.announced_at is None:
-            return
-        peer.relists = anyio.current_time() - peer.announced_at <= HOLD_SECONDS
-        peer.announced_at = None
-        peer.relisted.set()
+    def note_listing(self, pipe: object) -> bool:
+        """See a client read the list; whether it is known, and so may."""
+        peer = self._peers.get(pipe)
+        if peer and peer.announced_at is not None:
+            peer.relists = anyio.current_time() - peer.announced_at <= HOLD_SECONDS
+            peer.announced_at = None
+            peer.relisted.set()
+        return peer is not None
 
     async def subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
         """Serve `resources/subscribe`. Of actions, of runs and of files there is ever news.
@@ -188,7 +190,7 @@ class Announcer:
                         peer.relisted = anyio.Event()
                     if peer.connection is not None:
                         news = peer.uris.intersection(updated)
-                        tasks.start_soon(_tell, peer.connection, ctx if pipe is caller else None, news)
+                        tasks.start_soon(_tell, peer.connection, ctx if pipe == caller else None, news)
                 tasks.start_soon(self._bus.publish, ToolsListChanged())
                 tasks.start_soon(self._bus.publish, ResourcesListChanged())
                 for uri in updated:
@@ -275,7 +277,7 @@ def connection_of(ctx: Context) -> Connection:
 
 
 def pipe_of(ctx: Context) -> object | None:
-    """What tells clients apart: their outgoing channel, one per connection also where 2026-07-28 makes a `Connection`
-    for every request. None where there is no lasting one."""
+    """What tells clients apart: the session of the protocol, or their outgoing channel, one per connection also where
+    2026-07-28 makes a `Connection` for every request. None where there is no lasting one."""
     connection = connection_of(ctx)
-    return connection.outbound if connection.has_standalone_channel else None
+    return connection.session_id or (connection.outbound if connection.has_standalone_channel else None)

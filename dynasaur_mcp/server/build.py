@@ -19,8 +19,9 @@ from dynasaur_mcp.server.approvals import Approvals
 from dynasaur_mcp.server.caller import Callers
 from dynasaur_mcp.server.handlers import Handlers
 from dynasaur_mcp.server.icon import show_icon
-from dynasaur_mcp.server.listing import Exposure, Listing, Pages, list_no_tools
+from dynasaur_mcp.server.listing import Exposure, Listing
 from dynasaur_mcp.server.offers import Offers
+from dynasaur_mcp.server.pages import Pages, list_no_tools
 from dynasaur_mcp.server.running import Running
 from dynasaur_mcp.server.scopes import ALL_SCOPES
 from dynasaur_mcp.types import LOCAL
@@ -47,7 +48,7 @@ def build_server(
     principal_of: Callable[[Context], str] = lambda _: LOCAL,
     scopes_of: Callable[[Context], frozenset[str]] = lambda _: ALL_SCOPES,
     on_first_list: Callable[[], None] = lambda: None,
-) -> tuple[Server[Any], Announcer]:
+) -> tuple[AnnouncingServer, Announcer]:
     """The MCP server over these parts, and the announcer to tell of changes that no client made.
 
     `on_first_list` is called once, as the first `tools/list` is answered, and must return at once.
@@ -93,12 +94,15 @@ def build_server(
         on_completion=offers.complete,
         on_subscriptions_listen=announcer.listen,
     )
-    server.middleware += [announcer.watch, show_icon, Pages(listing, scopes_of, on_first_list)]
+    server.pages = Pages(listing, announcer.note_listing, scopes_of, on_first_list)
+    server.middleware += [announcer.watch, show_icon, server.pages]
     return server, announcer
 
 
 class AnnouncingServer(Server[Any]):
     """A server whose handshake says that the tool list changes: clients ignore the notification otherwise."""
+
+    pages: Pages
 
     def create_initialization_options(
         self,

@@ -9,26 +9,23 @@ from __future__ import annotations
 import json
 import logging
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
-from mcp.server.context import CallNext, HandlerResult
-from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, ListToolsResult, PaginatedRequestParams, Tool
+from mcp_types import ListToolsResult, Tool
 from mcp_types.methods import serialize_server_result
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from dynasaur_mcp.errors import ActionNotFound, LibraryError
-from dynasaur_mcp.server.announce import Context
-from dynasaur_mcp.server.ready import Ready, carry
+from dynasaur_mcp.server.ready import Ready
 from dynasaur_mcp.server.scopes import ALL_SCOPES, RUN, is_of_use
 from dynasaur_mcp.server.text import MESSAGE_BYTES
 from dynasaur_mcp.server.tools import count_tokens, describe_action, describe_meta_tools
-from dynasaur_mcp.types import Entry, Status
+from dynasaur_mcp.types import Entry, Moment, Status
 
 if TYPE_CHECKING:
     from dynasaur_mcp.library.store import Store
@@ -45,10 +42,7 @@ AUTO_CANDIDATES = 64
 """How many actions `auto` looks at, in the store's order, to fill its budget."""
 KEPT_BYTES = 128 << 20
 """Of tools."""
-KEPT_PAGES = 32
 
-Moment = tuple[str, int]
-"""A library, and its revision."""
 Written = tuple[str, bytes]
 """A tool: its name, and all of it as JSON."""
 
@@ -120,14 +114,14 @@ class Listing:
     def moment(self) -> Moment | None:
         """What the list is of now; None where the library cannot be read."""
         try:
-            identity, revision = self._store.identity, self._store.revision
+            moment = self._store.moment
         except LibraryError as error:
             logger.error("The library cannot be read: %s", error)
             return None
-        if identity != self._identity:
-            self._identity = identity
+        if moment.identity != self._identity:
+            self._identity = moment.identity
             self._forget()
-        return identity, revision
+        return moment
 
     def shows(self, name: str) -> bool:
         """Whether the action is in the list."""
@@ -219,56 +213,3 @@ class Listing:
     def _forget(self) -> None:
         self._written.clear()
         self._written_bytes = 0
-
-
-class Pages:
-    """Middleware that answers tools/list, with pages that are kept until the library changes.
-
-    The SDK checks each request and makes the envelope of its answer, for a list without tools; these are put in.
-    """
-
-    def __init__(
-        self,
-        listing: Listing,
-        scopes_of: Callable[[Context], frozenset[str]],
-        on_first_list: Callable[[], None],
-    ) -> None:
-        self._listing = listing
-        self._scopes_of = scopes_of
-        self._on_first_list: Callable[[], None] | None = on_first_list
-        self._moment: Moment | None = None
-        self._pages: dict[tuple[str | None, frozenset[str]], Page] = {}
-
-    async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
-        result = await call_next(ctx)
-        if ctx.method != "tools/list" or not isinstance(result, dict):
-            return result
-        try:
-            page = self._find((ctx.params or {}).get("cursor"), self._scopes_of(ctx))
-        except ValueError:
-            raise MCPError(INVALID_PARAMS, "No such cursor") from None
-        result["tools"] = carry(page.tools, ctx.request)
-        if page.next_cursor:
-            result["nextCursor"] = page.next_cursor
-        if (first := self._on_first_list) is not None:
-            self._on_first_list = None
-            first()
-        return result
-
-    def _find(self, cursor: str | None, scopes: frozenset[str]) -> Page:
-        moment = self._listing.moment()
-        if moment is None or moment != self._moment or len(self._pages) >= KEPT_PAGES:
-            self._pages.clear()
-            self._moment = moment
-        key = (cursor, scopes & {RUN} if cursor else scopes)
-        page = self._pages.get(key)
-        if page is None:
-            page = self._listing.page(*key)
-            if moment is not None and moment == self._listing.moment():
-                self._pages[key] = page
-        return page
-
-
-async def list_no_tools(_ctx: Context, _params: PaginatedRequestParams | None) -> ListToolsResult:
-    """The handler behind `Pages`."""
-    return ListToolsResult(tools=[])

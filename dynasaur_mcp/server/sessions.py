@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
 from mcp.server.auth.middleware.bearer_auth import authorization_context
 from mcp.server.lowlevel import Server
-from mcp.server.streamable_http import EventStore
+from mcp.server.streamable_http import MCP_SESSION_ID_HEADER, EventStore
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic_core import from_json
@@ -20,6 +20,8 @@ from starlette.types import Receive, Scope, Send
 
 from dynasaur_mcp.server.door import peek, refuse
 from dynasaur_mcp.server.events import EventLog, Events
+from dynasaur_mcp.server.pages import Pages
+from dynasaur_mcp.server.questions import Question, read_question
 
 RETRY_MILLISECONDS = 1000
 """After which a client is to come back for a stream that ended before its answer."""
@@ -33,14 +35,21 @@ class Sessions(StreamableHTTPSessionManager):
     """The sessions of clients of the handshake era, each with events of its own."""
 
     def __init__(
-        self, server: Server[Any], most_each: int, most: int = MOST_SESSIONS, left_seconds: float = LEFT_SECONDS
+        self,
+        server: Server[Any],
+        most_each: int,
+        pages: Pages | None = None,
+        most: int = MOST_SESSIONS,
+        left_seconds: float = LEFT_SECONDS,
     ) -> None:
         """
         Args:
+            pages: Of the tool list, if there is one.
             most_each: Of one principal.
             most: Of all.
             left_seconds: One without a request for so long makes room for another of its principal's.
         """
+        self._pages = pages
         self._left_seconds = left_seconds
         self._log = EventLog()
         self._most_each = most_each
@@ -48,20 +57,37 @@ class Sessions(StreamableHTTPSessionManager):
         self._asked: set[tuple[str | None, str | None]] = set()
         # The SDK's own bound does not tell a client when to come back.
         super().__init__(server, retry_interval=RETRY_MILLISECONDS, max_sessions=None)
-        self._lists = StreamableHTTPSessionManager(server, json_response=True, stateless=True)
-
-    @contextlib.asynccontextmanager
-    async def run(self) -> AsyncIterator[None]:
-        async with super().run(), self._lists.run():
-            yield
 
     async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What is asked in the stateless era the SDK makes ready to stream, as news of it could come before its answer.
-        Of a list there is none: answered as plain JSON at once, a page takes a tenth less time."""
-        if (b"mcp-method", b"tools/list") in scope["headers"] and is_stateless(scope):
-            await self._lists.handle_request(scope, receive, send)
-        else:
+        body, receive = await peek(receive)
+        question = read_question(scope, body)
+        if self._pages is None or question is None:
             await super().handle_request(scope, receive, send)
+            return
+        answer = self._pages.find_answer(question, frozenset(scope["user"].scopes))
+        if answer and is_stateless(scope):
+            await answer.send(question, None, send)
+        elif answer and (session := self._find_to_list(self._pages, question, scope)):
+            await answer.send(question, session, send)
+        else:
+            await super().handle_request(question.ask(scope), receive, send)
+
+    def _find_to_list(self, pages: Pages, question: Question, scope: Scope) -> str | None:
+        """The session of the protocol of a client that may list there, and now has; None where the SDK is to judge."""
+        session = session_of(scope) or ""
+        transport = self._server_instances.get(session)
+        idle = transport.idle_scope if transport else None
+        if (
+            idle is None
+            or idle.cancel_called
+            or self._session_owners.get(session) != authorization_context(scope["user"])
+            or (session, str(question.id)) in self._asked
+            or not pages.note_listing(session)
+        ):
+            return None
+        if idle.deadline != math.inf:  # else another request is open
+            idle.deadline = anyio.current_time() + (self.session_idle_timeout or 0)
+        return session
 
     async def _handle_stateful_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         if all(name != b"mcp-session-id" for name, _ in scope["headers"]):
@@ -107,7 +133,7 @@ class Sessions(StreamableHTTPSessionManager):
     @contextlib.contextmanager
     def _asking(self, scope: Scope, body: bytes) -> Iterator[bool]:
         """False if the session has a request of this id open: the answer to one of both would reach nobody."""
-        session = Request(scope).headers.get("mcp-session-id")
+        session = session_of(scope)
         request_id = read_id(body) if session else None
         asked = session, request_id
         if request_id is None:
@@ -129,6 +155,11 @@ class Sessions(StreamableHTTPSessionManager):
     @event_store.setter
     def event_store(self, _none: EventStore | None) -> None:
         pass
+
+
+def session_of(scope: Scope) -> str | None:
+    """Of the protocol."""
+    return Request(scope).headers.get(MCP_SESSION_ID_HEADER)
 
 
 def is_stateless(scope: Scope) -> bool:

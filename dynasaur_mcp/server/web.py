@@ -35,6 +35,7 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp
 
 from dynasaur_mcp.errors import SettingsError
+from dynasaur_mcp.server.build import AnnouncingServer
 from dynasaur_mcp.server.connection import Connection, TlsListener
 from dynasaur_mcp.server.door import Guard, Turns, take_whole
 from dynasaur_mcp.server.metrics import Metrics
@@ -132,7 +133,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def serve_http(
-    server: Server[Any],
+    server: AnnouncingServer,
     verifier: TokenVerifier,
     front: Front,
     *,
@@ -153,7 +154,7 @@ async def serve_http(
     }
     metrics = Metrics(gauges | at_work)
     server.middleware += [turns.count, metrics.watch]
-    sessions = Sessions(server, front.most_each)
+    sessions = Sessions(server, front.most_each, server.pages)
     app = build_app(server, sessions, verifier, turns, metrics, front, is_ready)
     web = _Uvicorn(configure(app, front))
     with contextlib.closing(listen(front.host, front.port, tls=bool(front.certificate))) as listener:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 
 from dynasaur_mcp.library.filestore import FileStore
@@ -17,7 +18,7 @@ from dynasaur_mcp.types import Schemas, Status, Tests
 from tests.flows.conftest import Model, OpenClient
 
 from .conftest import ERAS, StartServer
-from .raw import events_of, rpc, shake_hands
+from .raw import ACCEPT, events_of, rpc, shake_hands
 
 pytestmark = pytest.mark.anyio
 
@@ -87,3 +88,92 @@ async def test_list_of_a_stream_that_broke_is_read_on_another(serve_http: StartS
             (again,) = [data async for _, data in events_of(stream)]
         assert json.loads(again) == json.loads(answer)
         assert names[0] in {tool["name"] for tool in json.loads(answer)["result"]["tools"]}
+
+
+def ask(era: str, request_id: object, **params: Any) -> dict[str, Any]:
+    if era != "legacy":
+        params["_meta"] = {
+            "io.modelcontextprotocol/protocolVersion": era,
+            "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+    return {"jsonrpc": "2.0", "id": request_id, "method": "tools/list", "params": params}
+
+
+async def open_era(http: httpx2.AsyncClient, era: str) -> dict[str, str]:
+    """The headers of who lists in it."""
+    if era == "legacy":
+        return await shake_hands(http)
+    return ACCEPT | {"MCP-Protocol-Version": era, "Mcp-Method": "tools/list"}
+
+
+def read_answer(answer: httpx2.Response) -> dict[str, Any]:
+    text = answer.text if answer.text.startswith("{") else answer.text.rpartition("data: ")[2]
+    return dict(json.loads(text))
+
+
+@pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
+async def test_list_asked_for_again_is_the_same_but_for_its_id_until_it_changes(
+    serve_http: StartServer, library: Path, names: list[str], era: str
+) -> None:
+    async with serve_http(expose="all") as server, server.http() as http, server.http() as other:
+        headers, others = await open_era(http, era), await open_era(other, era)
+
+        async def list_tools(request_id: object, **params: Any) -> dict[str, Any]:
+            answers = [
+                read_answer(await client.post("/mcp", json=ask(era, request_id, **params), headers=whose))
+                for client, whose in ((http, headers), (other, others), (http, headers))
+            ]
+            assert answers[0] == answers[1] == answers[2]
+            assert answers[0]["jsonrpc"] == "2.0"
+            assert (answers[0]["id"], type(answers[0]["id"])) == (request_id, type(request_id))
+            return dict(answers[0]["result"])
+
+        first = await list_tools(2)
+        assert await list_tools(3) == await list_tools('"four" é') == first
+        second = await list_tools(5, cursor=first["nextCursor"])
+        assert await list_tools(6, cursor=first["nextCursor"]) == second != first
+
+        with closing(FileStore(library)) as store:
+            store.delete(names[0], author="ada")
+        assert {tool["name"] for tool in (await list_tools(7))["tools"]} & set(names[:2]) == {names[1]}
+
+
+@pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
+async def test_who_may_not_list_cannot_ask_what_another_has_asked_before(
+    serve_http: StartServer, names: list[str], era: str
+) -> None:
+    async with serve_http(expose="all") as server, server.http() as http:
+        headers = await open_era(http, era)
+        for number in range(2, 5):
+            answer = await http.post("/mcp", json=ask(era, number), headers=headers)
+            assert names[0] in answer.text
+        assert answer.headers["content-type"] == "application/json"
+
+        for change, status in (
+            ({"Accept": "text/event-stream"}, 406),
+            ({"Content-Type": "text/plain"}, 400),
+            ({"MCP-Protocol-Version": "1999-01-01"}, 400),
+            ({"Authorization": "Bearer nobody"}, 401),
+            ({"Origin": "https://elsewhere.example"}, 403),
+            ({"Mcp-Session-Id": "0" * 32}, {"legacy": 404, "2026-07-28": 200}[era]),
+            ({"Mcp-Method": "tools/call"}, {"legacy": 200, "2026-07-28": 400}[era]),
+        ):
+            answer = await http.post("/mcp", json=ask(era, 5), headers=headers | change)
+            assert answer.status_code == status, change
+        for request_id in (None, 1.5, [1], True):
+            answer = await http.post("/mcp", json=ask(era, request_id), headers=headers)
+            assert "result" not in answer.text, request_id
+        answer = await http.post("/mcp", json=ask(era, 6, cursor="none"), headers=headers)
+        assert read_answer(answer)["error"]["message"] == "No such cursor"
+
+
+async def test_session_that_has_ended_gets_no_list_of_others(serve_http: StartServer, names: list[str]) -> None:
+    async with serve_http(expose="all") as server, server.http() as http:
+        headers = await shake_hands(http)
+        for number in range(2, 4):
+            assert names[0] in (await http.post("/mcp", json=rpc(number, "tools/list"), headers=headers)).text
+        other = await shake_hands(http)
+        assert (await http.delete("/mcp", headers=headers)).status_code == 200
+        assert (await http.post("/mcp", json=rpc(4, "tools/list"), headers=headers)).status_code == 404
+        assert (await http.post("/mcp", json=rpc(4, "tools/list"), headers=other)).status_code == 200
