@@ -30,6 +30,13 @@ STOPPING_SECONDS = 10
 """After which a client may find another server where this one was."""
 
 
+_EXPIRED = PlainTextResponse(
+    "The token has expired.\n",
+    401,
+    {"WWW-Authenticate": 'Bearer error="invalid_token", error_description="The token has expired"'},
+)
+
+
 class Guard:
     """Refuses a Host that is not ours, so that no name can be rebound to us, and an Origin that may not call us."""
 
@@ -144,7 +151,9 @@ class Turns:
             with turn:
                 await app(scope, receive, watch)
             if turn.cancelled_caught and not begun:
-                await refuse(503, "The server is stopping.", STOPPING_SECONDS)(scope, receive, send)
+                expired = turn.deadline <= anyio.current_time()
+                refused = _EXPIRED if expired else refuse(503, "The server is stopping.", STOPPING_SECONDS)
+                await refused(scope, receive, send)
             elif turn.cancelled_caught and not ended:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:

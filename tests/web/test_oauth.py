@@ -10,11 +10,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import anyio
+import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
 from mcp.shared.exceptions import MCPError
+from starlette.types import Receive, Scope, Send
+
+from dynasaur_mcp.server.door import Turns
 
 from .conftest import ERAS, StartServer
 from .raw import ACCEPT, INITIALIZE
@@ -156,6 +162,22 @@ async def test_stream_ends_with_the_token_that_opened_it(serve_http: StartServer
             with anyio.fail_after(15):
                 assert "session_id" in "".join([line async for line in stream.aiter_lines()])
             assert (await http.get("/sse")).status_code == 401
+
+
+async def test_stream_whose_token_ends_before_its_first_byte_says_so() -> None:
+    ended = AccessToken(token="", client_id="ada", subject="ada", scopes=[], expires_at=1)
+
+    async def silent(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        await anyio.sleep_forever()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Turns(8).admit(silent)({**scope, "user": AuthenticatedUser(ended)}, receive, send)
+
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1") as http:
+        answer = await http.get("/mcp")
+    assert answer.status_code == 401
+    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+    assert answer.text == "The token has expired.\n"
 
 
 async def test_new_key_of_the_issuer_is_taken_and_the_old_one_is_not(serve_http: StartServer, issuer: Issuer) -> None:
