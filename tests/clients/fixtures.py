@@ -17,10 +17,8 @@ from mcp.server.context import CallNext, HandlerResult
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, MISSING_REQUIRED_CLIENT_CAPABILITY, SamplingMessage, TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from pydantic_core import to_json
 
 from dynasaur_mcp.server.announce import Context
-from dynasaur_mcp.server.ready import Ready, carry
 
 Wire = dict[str, Any]
 KEY = b"of the tests"
@@ -128,7 +126,6 @@ TOOLS: list[Wire] = [
     },
 ]
 """Those that have to be listed."""
-INPUT_SCHEMAS: dict[str, Wire] = {tool["name"]: tool["inputSchema"] for tool in TOOLS}
 
 
 def form(message: str, **properties: str) -> Wire:
@@ -283,10 +280,5 @@ async def answer(ctx: Context, call_next: CallNext) -> HandlerResult:
     if ctx.method in ANSWERS:
         found = await ANSWERS[ctx.method](ctx, dict(ctx.params or {}))
     if found is None:
-        result = await call_next(ctx)
-        if ctx.method == "tools/list" and isinstance(result, dict):
-            listed = result["tools"].items if isinstance(result["tools"], Ready) else result["tools"]
-            ready = Ready(to_json(tool) for tool in (*listed, *TOOLS))
-            result = {**result, "tools": carry(ready, ctx.request)}
-        return result
+        return await call_next(ctx)
     return {"resultType": "complete", **found} if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS else found

@@ -4,18 +4,23 @@ import os
 import sys
 from typing import Any
 
-from dynasaur_mcp.cli import main
-from dynasaur_mcp.server import web
+from mcp_types import Tool
 
-from .fixtures import INPUT_SCHEMAS, answer
+from dynasaur_mcp.cli import main
+from dynasaur_mcp.server import listing, web
+
+from .fixtures import TOOLS, answer
 
 build_app = web.build_app
+describe_meta_tools = listing.describe_meta_tools
+
+
+def describe_tools(*options: Any) -> list[Tool]:
+    return [*describe_meta_tools(*options), *map(Tool.model_validate, TOOLS)]
 
 
 def build_tokened_app(server: Any, *parts: Any) -> Any:
-    server.middleware.insert(0, answer)  # outside of ours, which puts the tools in
-    of_actions = server.get_tool_input_schema
-    server.get_tool_input_schema = lambda name: INPUT_SCHEMAS.get(name) or of_actions(name)
+    server.middleware.insert(0, answer)
     app = build_app(server, *parts)
     header = (b"authorization", f"Bearer {os.environ['DYNASAUR_TOKEN']}".encode())
 
@@ -29,4 +34,5 @@ def build_tokened_app(server: Any, *parts: Any) -> Any:
 
 if __name__ == "__main__":
     web.build_app = build_tokened_app
+    listing.describe_meta_tools = describe_tools
     sys.exit(main())
