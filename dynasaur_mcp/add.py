@@ -115,7 +115,7 @@ async def add_action(
     try:
         there = app.store.get(action.name)
     except ActionBroken as error:
-        return Added(file, "not kept", str(error))
+        return Added(file, "not kept", explain(error))
     except ActionNotFound:
         there = None
     if there and there.action.sha256 == action.sha256 and not _may_change(there):
@@ -175,4 +175,4 @@ def explain(error: DynasaurError) -> str:
     """Why not, without the headline: which file it is, and that it was not kept, stands beside."""
     if isinstance(error, ActionInvalid):
         return "\n".join(f"- {problem}" for problem in error.problems)
-    return str(error)
+    return error.told_by_command()

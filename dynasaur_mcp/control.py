@@ -86,7 +86,9 @@ class Control:
                             await frames.send(message)
                     await frames.send({"done": True})
                 except DynasaurError as error:
-                    await frames.send({"error": str(error)})
+                    await frames.send({"error": error.told_by_command()})
+                    while True:  # closed with something unread, the connection would take the answer back
+                        await frames.receive()
                 except (KeyError, TypeError, ValueError) as error:
                     await frames.send({"error": f"This server does not understand the command: {error!r}."})
 

@@ -40,13 +40,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dynasaur_mcp.hosts import explain_refusal
 from dynasaur_mcp.types import Problem
 
+CLOSE_SESSION = "manage_action(op='close_session', name=…)", "`dynasaur-mcp sessions close`"
+"""How to, for a model and for a person."""
+
 
 class DynasaurError(Exception):
     """Base of all."""
 
+    _for_model = _for_person = ""
+    """A part of the message that names a meta-tool, and what it is where there are commands instead."""
+
     def told_by_command(self) -> str:
-        """To a person, who has commands where a model has meta-tools."""
-        return str(self)
+        """To a person."""
+        return str(self).replace(self._for_model, self._for_person)
 
 
 class ActionError(DynasaurError):
@@ -63,9 +69,6 @@ class ActionNotFound(ActionError):
         near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"{self._for_model}."
         super().__init__(f"No action named {name!r}. {hint}")
-
-    def told_by_command(self) -> str:
-        return str(self).replace(self._for_model, self._for_person)
 
 
 class ActionBroken(ActionNotFound):
@@ -95,9 +98,21 @@ class ActionDeleted(ActionNotFound):
 class ActionExists(ActionError):
     """An action of that name exists and the caller did not say that it replaces it."""
 
+    _for_model = "manage_action"
+    _for_person = "`dynasaur-mcp actions show`"
+
 
 class ActionAlike(ActionError):
     """The library has an action that does the same, or likely does."""
+
+    def __init__(self, text: str, for_model: str, for_person: str) -> None:
+        """
+        Args:
+            for_model: What comes after the text, with arguments of `define_action`.
+            for_person: The same, with options of commands.
+        """
+        self._for_model, self._for_person = for_model, for_person
+        super().__init__(f"{text}{for_model}")
 
 
 class ActionDisabled(ActionError):
@@ -153,6 +168,17 @@ class ArgumentsInvalid(ProblemsError):
 class SessionNotFound(ActionError):
     """No open session of that name for this principal."""
 
+    _for_person = "`dynasaur-mcp sessions list` shows all that are"
+
+    def __init__(self, name: str, names: Sequence[str]) -> None:
+        """
+        Args:
+            names: Of the principal's, those that are open.
+        """
+        self._for_model = f"run_python(session={name!r}) opens it"
+        known = ", ".join(map(repr, names)) or "none yet"
+        super().__init__(f"No session named {name!r}. Open sessions: {known}. {self._for_model}.")
+
 
 class SessionExists(ActionError):
     """A session of that name is open, and a new one was asked for."""
@@ -172,6 +198,8 @@ class RunNotFound(ActionError):
 
 class QuotaExceeded(ActionError):
     """A principal has used what it may."""
+
+    _for_model, _for_person = CLOSE_SESSION
 
     def __init__(self, used: str, then: float | str) -> None:
         """
@@ -199,6 +227,8 @@ class SandboxUnavailable(SandboxError):
 
 class SessionsFull(SandboxError):
     """The cap on open sessions is reached."""
+
+    _for_model, _for_person = CLOSE_SESSION
 
 
 class WorkerLost(SandboxError):

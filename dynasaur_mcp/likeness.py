@@ -66,10 +66,12 @@ def refuse_same(action: Action, store: Store) -> None:
     """
     for entry in _find_same_shape(action, store):
         if _write_code(entry.action) == _write_code(action):
-            use = "Use that" if entry.status is not Status.DISABLED else "Enable that by manage_action"
+            is_disabled = entry.status is Status.DISABLED
             raise ActionAlike(
-                f"{action.name!r} was not kept: {entry.name!r} is the same code, names and comments aside. {use}; "
-                "to rename it, delete it first."
+                f"{action.name!r} was not kept: {entry.name!r} is the same code, names and comments aside. ",
+                f"{'Enable that by manage_action' if is_disabled else 'Use that'}; to rename it, delete it first.",
+                f"{'Have a client enable that' if is_disabled else 'Use that'}; "
+                f"to rename it, `dynasaur-mcp actions remove {entry.name}` first.",
             )
 
 
@@ -112,10 +114,13 @@ def refuse_likely(action: Action, alike: Sequence[Alike]) -> None:
                 [
                     f"{action.name!r} was not kept: it likely does what there is already.",
                     *(f"- {each}" for each in likely),
-                    f"Use that. Is yours better? Define it as {name!r} with replaces={name!r}. "
-                    "Does it do something else? anyway=true keeps it.",
+                    "Use that. ",
                 ]
-            )
+            ),
+            f"Is yours better? Define it as {name!r} with replaces={name!r}. "
+            "Does it do something else? anyway=true keeps it.",
+            f"Is yours better? Name it {name!r}, and `dynasaur-mcp actions add --replace` makes it the next version. "
+            "Does it do something else? `dynasaur-mcp actions add --anyway` keeps it.",
         )
 
 

@@ -19,6 +19,18 @@ def test_changed_file_is_a_new_version_only_when_asked(jailed: Run, tmp_path: Pa
     assert "add.py\tkept\tv2, 1/1 tests, active\n" in replaced.stdout, replaced.stderr
 
 
+def test_what_is_there_under_another_name_is_named_with_commands_for_it(jailed: Run, tmp_path: Path) -> None:
+    assert jailed("actions", "add", *write(tmp_path, add=ADD)).returncode == 0
+    refused = jailed("actions", "add", *write(tmp_path, plus=ADD.replace("add", "plus")))
+    assert "`dynasaur-mcp actions remove add`" in refused.stdout, refused.stdout
+    other = ADD.replace("add", "total").replace("a + b", "sum((a, b))").replace("1, 2", "2, 1")
+    refused = jailed("actions", "add", *write(tmp_path, total=other))
+    assert "`dynasaur-mcp actions add --anyway` keeps it" in refused.stdout, refused.stdout
+    assert "anyway=true" not in refused.stdout
+    kept = jailed("actions", "add", "--anyway", str(tmp_path / "total.py"))
+    assert "total.py\tkept\t" in kept.stdout
+
+
 def test_bad_file_is_named_and_stops_no_other(jailed: Run, tmp_path: Path) -> None:
     wrong = ADD.replace("        3\n", "        4\n").replace("add", "wrong")
     files = write(tmp_path, broken="def broken(:\n", untyped="def untyped(a):\n    return a\n", wrong=wrong, add=ADD)

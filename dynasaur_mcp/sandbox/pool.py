@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import anyio
 from opentelemetry.trace import get_tracer
 
-from dynasaur_mcp.errors import QuotaExceeded, SessionExists, SessionNotFound, SessionsFull
+from dynasaur_mcp.errors import CLOSE_SESSION, QuotaExceeded, SessionExists, SessionNotFound, SessionsFull
 from dynasaur_mcp.sandbox.quotas import Quotas
 from dynasaur_mcp.sandbox.session import Session
 from dynasaur_mcp.sandbox.workers import ChooseSandbox, Workers
@@ -80,7 +80,7 @@ class Pool:
         key = (principal, name)
         if key not in self._places:
             if not create:
-                raise SessionNotFound(self._explain_unknown(principal, name))
+                raise SessionNotFound(name, self.session_names(principal))
             self._check_room(principal)
         place = self._places.setdefault(key, _Place())
         try:
@@ -188,7 +188,7 @@ class Pool:
         if 0 < self.quotas.most.sessions <= len(own):
             raise QuotaExceeded(
                 f"You hold the sessions {', '.join(map(repr, own))}",
-                "Use one of them, or close one: manage_action(op='close_session', name=…)",
+                f"Use one of them, or close one: {CLOSE_SESSION[0]}",
             )
         if len(self._places) < self._most_sessions:
             return
@@ -197,7 +197,7 @@ class Pool:
         holders += [f"others hold {others}"] if others else []
         raise SessionsFull(
             f"All {self._most_sessions} sessions are in use: {'; '.join(holders)}. Use one of yours, or close one: "
-            "manage_action(op='close_session', name=…). Idle ones are closed after a while."
+            f"{CLOSE_SESSION[0]}. Idle ones are closed after a while."
         )
 
     @property
@@ -223,10 +223,6 @@ class Pool:
             for place in self._places.values():
                 if place.session:
                     tasks.start_soon(place.session.kill)
-
-    def _explain_unknown(self, principal: str, name: str) -> str:
-        names = ", ".join(map(repr, self.session_names(principal))) or "none yet"
-        return f"No session named {name!r}. Open sessions: {names}. run_python(session={name!r}) opens it."
 
 
 @contextlib.asynccontextmanager

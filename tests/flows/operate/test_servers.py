@@ -74,6 +74,20 @@ def test_one_of_several_servers_is_chosen_by_its_process_id(
 
 
 @ONE_IS_ENOUGH
+def test_file_for_a_session_too_many_is_refused_with_the_command_that_makes_room(
+    library: Path, shell: Shell, sandbox: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a").touch()
+    with open_raw(environment(library, sandbox, sessions=1)) as server:
+        server.request("tools/list", number=2)
+        server.call("run_python", 3, code="1", session="x")
+        told = shell.fail("files", "put", str(tmp_path / "a"), "--session", "y")
+    assert "All 1 sessions are in use" in told
+    assert "`dynasaur-mcp sessions close`" in told
+    assert "manage_action" not in told
+
+
+@ONE_IS_ENOUGH
 def test_killed_server_is_listed_no_more(server: RawServer, shell: Shell) -> None:
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()
