@@ -35,6 +35,9 @@ class Sse:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The stream, for as long as the client reads it. Where messages go it tells as a path, as clients there are
         take no other; behind a proxy that has taken a prefix off ours, with that prefix."""
+        if scope["method"] != "GET":  # starlette takes HEAD for it, which would hold a stream that says nothing
+            await PlainTextResponse("Method Not Allowed\n", 405, {"Allow": "GET"})(scope, receive, send)
+            return
         prefix = Request(scope).headers.get("x-forwarded-prefix", "").rstrip("/")
         scope = {**scope, "root_path": prefix if _PREFIX.fullmatch(prefix) else ""}
         unanswered: set[RequestId] = set()

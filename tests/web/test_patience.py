@@ -289,6 +289,13 @@ async def open_sse(server: WebServer) -> tuple[SocketStream, str]:
     return stream, "/messages/?session_id=" + heard.partition(b"session_id=")[2][:32].decode()
 
 
+async def test_head_of_the_stream_for_old_clients_opens_none(serve_http: StartServer) -> None:
+    async with serve_http(requests_each=1) as server, server.http() as http:
+        assert (await http.head("/sse")).status_code == 405
+        async with http.stream("GET", "/sse") as stream:
+            assert stream.status_code == 200
+
+
 async def test_client_that_posts_and_never_reads_its_stream_is_stopped_in_time(serve_http: StartServer) -> None:
     async with serve_http(requests_each=50) as server, server.http() as http:
         stream, path = await open_sse(server)
