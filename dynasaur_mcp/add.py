@@ -129,7 +129,7 @@ async def add_action(
             from_session=None,
             replaces=action.name if there else None,
             anyway=anyway,
-            tags=(),
+            tags=None,
             principal=author,
             store=app.store,
             index=app.index,

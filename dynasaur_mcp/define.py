@@ -50,7 +50,7 @@ async def define_action(
     from_session: str | None,
     replaces: str | None,
     anyway: bool,
-    tags: Sequence[str],
+    tags: Sequence[str] | None,
     principal: str,
     store: Store,
     index: Index,
@@ -62,7 +62,8 @@ async def define_action(
     """Keep `source`, or the function `name` as the steps of a session left it, as an action.
 
     Args:
-        tags: Besides those in the source; where it has none, besides those of the version it replaces.
+        tags: Besides those in the source; where it says nothing of tags, besides those of the version it replaces.
+            An empty list: those of that version are not kept.
         anyway: Also if another likely does the same, or it does not do all that the version it replaces does.
         is_found: It was an action elsewhere: kept also if nobody should define it anew.
 
@@ -80,11 +81,11 @@ async def define_action(
     def find_denied(name: str) -> Mapping[str, tuple[str, ...]]:
         return follow_uses(store.get, [name], pool.workers.limits.network).denied
 
-    action = await anyio.to_thread.run_sync(_read, source, name, tags, is_found)
+    action = await anyio.to_thread.run_sync(_read, source, name, tags or (), is_found)
     current = _find_current(store, action, replaces)
-    if current and not read_script(source).tags:
+    if current and (tags or tags is None) and read_script(source).tags is None:
         # Who writes the next version has not seen how the one before was labelled.
-        tags = [*current.action.tags, *tags]
+        tags = [*current.action.tags, *(tags or ())]
         action = await anyio.to_thread.run_sync(_read, source, name, tags, is_found)
     if current and current.action.sha256 == action.sha256 and current.status is not Status.DRAFT:
         return Definition(current, (), current, find_denied(current.name))

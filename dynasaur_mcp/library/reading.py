@@ -102,7 +102,7 @@ def _build_action(
         returns=returns,
         examples=tuple(example.source.strip() for example in _parse_examples(_raw_docstring(function))),
         requirements=script.requirements,
-        tags=script.tags,
+        tags=script.tags or (),
         network=script.network,
         uses=tuple(sorted(_find_uses(tree) - {function.name})),
         advice=tuple(map(str, advice)),
@@ -251,10 +251,10 @@ def add_tags(source: str, tags: Sequence[str]) -> str:
         ActionInvalid: a tag does not fit, or the block is written in a way that cannot be extended.
     """
     script = read_script(source)
-    wanted = tuple(dict.fromkeys([*script.tags, *(tag.strip() for tag in tags)]))
+    wanted = tuple(dict.fromkeys([*(script.tags or ()), *(tag.strip() for tag in tags)]))
     if problems := [*script.problems, *(Problem(message) for message in rules.check_tags(list(wanted)))]:
         raise ActionInvalid("These tags cannot be kept:", problems)
-    if wanted == script.tags:
+    if wanted == (script.tags or ()):
         return source
     tagged = write_tags(source, wanted)
     if read_script(tagged) != replace(script, tags=wanted):

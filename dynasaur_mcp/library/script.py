@@ -22,7 +22,8 @@ class Script:
     """A file's PEP 723 block."""
 
     requirements: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] | None = None
+    """None where it says nothing of tags; an empty list says that there are none."""
     network: tuple[str, ...] = ()
     """Hosts, in the normal form of `hosts`."""
     problems: tuple[Problem, ...] = ()
@@ -55,7 +56,7 @@ def read_script(source: str) -> Script:
         return Script(problems=problems)
     extras = script.get("tool", {}).get("dynasaur", {})
     requirements = tuple(dict.fromkeys(text.strip() for text in script.get("dependencies", [])))
-    tags = tuple(dict.fromkeys(tag.strip() for tag in extras.get("tags", [])))
+    tags = tuple(dict.fromkeys(tag.strip() for tag in extras["tags"])) if "tags" in extras else None
     network = tuple(dict.fromkeys(str(read_host(host)) for host in extras.get("network", [])))
     return Script(requirements, tags, network)
 

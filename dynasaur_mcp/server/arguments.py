@@ -87,7 +87,7 @@ class DefineAction(Arguments):
     name: str | None = Field(default=None, max_length=200)
     replaces: str | None = Field(default=None, max_length=200, description="Action this is a new version of")
     anyway: bool = Field(default=False, description="Keep it despite a refusal")
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] | None = Field(default=None, description="[] drops those of the version before")
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> DefineAction:

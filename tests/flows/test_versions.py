@@ -46,14 +46,32 @@ async def test_a_version_keeps_the_tags_of_the_one_before_unless_it_has_its_own(
     async with open_client(sandbox) as model:
         await model.text("define_action", source=write("return x * 2"), tags=["number", "old"])
         for source, given, tags in (
-            (write("return x + x"), [], "tags: number, old"),
-            (write("return 2 * x"), ["new"], "tags: number, old, new"),
-            (write("return x + x", above=own), [], "tags: own"),
+            (write("return x + x"), {}, "tags: number, old"),
+            (write("return 2 * x"), {"tags": ["new"]}, "tags: number, old, new"),
+            (write("return x + x", above=own), {}, "tags: own"),
         ):
-            await model.text("define_action", source=source, replaces="scale", tags=given)
+            await model.text("define_action", source=source, replaces="scale", **given)
             assert tags in (await model.text("manage_action", name="scale", op="show")).splitlines()
         again = await model.text("define_action", source=write("return x + x"), replaces="scale")
         assert "Unchanged 'scale': v4" in again
+
+
+@ONE_IS_ENOUGH
+@pytest.mark.parametrize(
+    ("above", "given"),
+    [("", {"tags": []}), ("# /// script\n# [tool.dynasaur]\n# tags = []\n# ///\n", {})],
+    ids=["given", "in the file"],
+)
+async def test_an_empty_list_of_tags_drops_those_of_the_version_before(
+    open_client: OpenClient, sandbox: str, above: str, given: dict[str, Any]
+) -> None:
+    async with open_client(sandbox) as model:
+        await model.text("define_action", source=write("return x * 2"), tags=["number", "old"])
+        await model.text("define_action", source=write("return x + x", above=above), replaces="scale", **given)
+        assert "tags:" not in await model.text("manage_action", name="scale", op="show")
+        # Nor does the version after that bring them back.
+        await model.text("define_action", source=write("return 2 * x"), replaces="scale")
+        assert "tags:" not in await model.text("manage_action", name="scale", op="show")
 
 
 async def test_a_recorded_call_that_gives_something_else_refuses_the_version_unless_it_is_meant(

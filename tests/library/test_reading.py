@@ -250,7 +250,7 @@ def test_tags_are_added_to_what_the_block_says(source: str) -> None:
     before = read_script(source)
     tagged = add_tags(source, ["new", "größe", "new"])
     after = read_script(tagged)
-    assert after.tags == (*before.tags, "new", "größe")
+    assert after.tags == (*(before.tags or ()), "new", "größe")
     assert after.requirements == before.requirements
     assert add_tags(tagged, ["new"]) == tagged
     assert read_action(tagged).docstring == read_action(source).docstring
