@@ -137,12 +137,14 @@ _log = logging.getLogger(__name__)
 def open_for_writing(path: Path) -> sqlite3.Connection:
     """
     Raises:
-        LibraryError: it is no file, or of a newer release.
+        LibraryError: it is no file, or cannot be read, or is of a newer release.
         sqlite3.OperationalError: it cannot be written, or not now.
         sqlite3.DatabaseError: it is damaged.
     """
-    if path.exists() and not (path.is_file() and os.access(path, os.R_OK)):
+    if os.path.lexists(path) and not (path.is_file() and os.access(path, os.R_OK)):
         what = "may not be read: mend its permissions" if path.is_file() else "is no file: move it away"
+        if not path.exists():
+            what = "is a link to a file that is not there: bring that back, or remove the link"
         raise LibraryError(f"The library's ledger {path.name!r} {what}. The actions are in their files, unharmed.")
     connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
     try:
@@ -156,6 +158,11 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def can_write(path: Path) -> bool:
+    """Whether it is more than a ledger that can only be read. SQLite says so of a file in WAL mode only later."""
+    return os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not os.access(path, os.R_OK))
 
 
 def use_wal(connection: sqlite3.Connection) -> None:
@@ -202,7 +209,7 @@ def open_in_memory(path: Path) -> sqlite3.Connection:
         copy = Path(folder) / path.name
         try:
             for suffix in ("", "-wal"):
-                if os.path.exists(f"{path}{suffix}"):
+                if os.path.lexists(f"{path}{suffix}"):
                     shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
             with contextlib.closing(sqlite3.connect(copy)) as disk:
                 disk.backup(memory)

@@ -278,6 +278,7 @@ class FileStore:
         return self.get(name)
 
     def set_pinned(self, name: str, pinned: bool, *, author: str = LOCAL) -> Entry:
+        self._look_at(name)
         self._require_writable()
         with self._known.changing() as change:
             if not (version := change.set_pinned(name, pinned)):
@@ -378,6 +379,7 @@ class FileStore:
 
     def look(self) -> None:
         with self._looking:
+            self._known.retry()
             opened = self._known.opened()
             if opened != self._looked:
                 # It may have been made anew while this was running.
@@ -394,6 +396,7 @@ class FileStore:
             yield
 
     def _look_at(self, name: str) -> None:
+        self._known.retry()
         if NAME_PATTERN.fullmatch(name):
             self._take_in([f"{name}.py"])
 

@@ -20,7 +20,7 @@ from dynasaur_mcp.library.rescue import find_place
 from dynasaur_mcp.types import Action, Problem
 
 READ_ONLY = (
-    "The library folder cannot be written, so nothing can be defined, changed or deleted. "
+    "The library folder cannot be written, or its ledger, so nothing can be defined, changed or deleted. "
     "Make it writable, or start with another folder by --library."
 )
 

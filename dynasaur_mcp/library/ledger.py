@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import threading
 from bisect import bisect_right
@@ -24,7 +23,15 @@ from pathlib import Path
 from dynasaur_mcp.errors import LibraryError
 from dynasaur_mcp.library.audit import KEPT_RUNS
 from dynasaur_mcp.library.change import Change, Stat, read_row
-from dynasaur_mcp.library.database import IS_REUSE, LEDGER_FILE, PACE, check_version, open_for_writing, open_in_memory
+from dynasaur_mcp.library.database import (
+    IS_REUSE,
+    LEDGER_FILE,
+    PACE,
+    can_write,
+    check_version,
+    open_for_writing,
+    open_in_memory,
+)
 from dynasaur_mcp.library.rescue import Place, alone, find_place, restore, salvage, set_aside
 from dynasaur_mcp.types import (
     RECENT_CALLS,
@@ -84,7 +91,8 @@ Mark = tuple[int, str]
 class Ledger:
     """What is known of each action. Opened on first use.
 
-    One that cannot be written is read into memory and goes on there; one that is damaged is set aside and made anew.
+    One that cannot be written is read into memory and goes on there until `retry`; one that is damaged is set aside
+    and made anew.
     """
 
     def __init__(self, folder: Path, *, keeps_arguments: bool = True, via: str = "") -> None:
@@ -437,6 +445,16 @@ class Ledger:
             rows = connection.execute("SELECT query FROM queries WHERE name = ? ORDER BY id DESC", (name,))
             return [query for (query,) in rows]
 
+    def retry(self) -> None:
+        """Go on in the file if it could not be written and now can. What was known in memory alone is forgotten."""
+        with self._lock:
+            if self.writable or not can_write(self._path):
+                return
+            with contextlib.suppress(LibraryError, sqlite3.Error):
+                open_for_writing(self._path).close()
+                self.close()
+                self.writable = True
+
     def close(self) -> None:
         with self._lock:
             if self._connection:
@@ -446,7 +464,7 @@ class Ledger:
 
     def _open(self) -> sqlite3.Connection:
         # On a read-only file system SQLite opens it all the same, and fails at the first change.
-        self.writable = os.access(self._path.parent, os.W_OK)
+        self.writable = can_write(self._path)
         try:
             connection = self._open_file() if self.writable else open_in_memory(self._path)
         except sqlite3.OperationalError as error:
@@ -507,6 +525,8 @@ class Ledger:
             if "locked" in str(error):
                 raise LibraryError("The library is busy: another process is writing to it. Try again.") from error
             raise LibraryError(f"The library's ledger cannot be used: {error}.") from error
+        except OSError as error:
+            raise LibraryError(f"The library's ledger cannot be reached: {error.strerror}.") from error
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise
         except sqlite3.DatabaseError as error:

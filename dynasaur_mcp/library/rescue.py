@@ -26,10 +26,15 @@ _log = logging.getLogger(__name__)
 
 
 def find_place(path: Path) -> Place:
-    with contextlib.suppress(OSError):
+    """
+    Raises:
+        OSError: whether there is one cannot be told.
+    """
+    try:
         status = path.stat()
-        return status.st_dev, status.st_ino
-    return None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager

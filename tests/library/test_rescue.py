@@ -146,6 +146,24 @@ def test_a_folder_in_the_place_of_the_ledger_is_refused_and_left_alone(
     assert [entry.name for entry in again.entries()] == ["a"]
 
 
+def test_a_ledger_that_is_a_link_to_nothing_is_not_made_anew(
+    store: FileStore, folder: Path, open_store: OpenStore
+) -> None:
+    put(store, write_source("a"))
+    put(store, write_source("a", "another word"), 1)
+    store.close()
+    ledger, target = folder / ".ledger.sqlite3", folder.parent / "elsewhere"
+    ledger.rename(folder / "away")
+    ledger.symlink_to(target)
+    again = open_store()
+    for do in (again.entries, lambda: again.get("a"), lambda: put(again, write_source("b"))):
+        with pytest.raises(LibraryError, match="is a link to a file that is not there: bring that back"):
+            do()
+    assert not target.exists()
+    (folder / "away").rename(target)
+    assert [entry.version for entry in again.history("a")] == [2, 1]
+
+
 READING = """
 import sys
 from pathlib import Path
@@ -158,10 +176,43 @@ except LibraryError as error:
 """
 
 
-def read_unprivileged(folder: Path) -> subprocess.CompletedProcess[str]:
+IN_TURNS = """
+import contextlib
+import sys
+from pathlib import Path
+from dynasaur_mcp.errors import LibraryError
+from dynasaur_mcp.library.filestore import FileStore
+from tests.library.conftest import put, write_source
+
+def say(do):
+    try:
+        print(do())
+    except LibraryError as error:
+        print(error)
+
+folder, changed, mode, in_use = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3], 8), sys.argv[4] == "True"
+before = changed.stat().st_mode
+with contextlib.closing(FileStore(folder)) as store:
+    if in_use:
+        store.entries()
+    changed.chmod(mode)
+    try:
+        say(lambda: [entry.version for entry in store.history("a")])
+        say(lambda: put(store, write_source("b")).version)
+        say(lambda: store.refresh())
+    finally:
+        changed.chmod(before)
+    say(lambda: put(store, write_source("c")).version)
+    say(lambda: [entry.version for entry in store.history("a")])
+with contextlib.closing(FileStore(folder)) as other:
+    print([entry.name for entry in other.entries()], len(other.history("a")))
+"""
+
+
+def read_unprivileged(folder: Path, code: str = READING, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Root may read and write anything as long as it has that capability."""
     unprivileged = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []
-    command = [*unprivileged, sys.executable, "-c", READING, str(folder)]
+    command = [*unprivileged, sys.executable, "-c", code, str(folder), *map(str, arguments)]
     return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
 
 
@@ -191,3 +242,29 @@ def test_a_ledger_that_may_not_be_read_is_refused_and_left_alone(store: FileStor
     assert done.stderr == ""
     ledger.chmod(0o600)
     assert ledger.read_bytes() == before
+
+
+@pytest.mark.parametrize("changed", [".", ".."])
+def test_a_folder_out_of_reach_costs_a_server_that_uses_it_nothing(
+    store: FileStore, folder: Path, changed: str
+) -> None:
+    put(store, write_source("a"))
+    put(store, write_source("a", "another word"), 1)
+    store.close()
+    done = read_unprivileged(folder, IN_TURNS, (folder / changed).resolve(), "000", True)
+    read, put_b, looked, *after = done.stdout.splitlines()
+    assert read == looked == "The library's ledger cannot be reached: Permission denied."
+    assert put_b.startswith("The library folder cannot be written")
+    assert after == ["1", "[2, 1]", "['a', 'c'] 2"]
+
+
+@pytest.mark.parametrize(("file", "mode"), [(".", "555"), (".ledger.sqlite3", "444")])
+def test_what_could_not_be_written_is_written_once_it_can(store: FileStore, folder: Path, file: str, mode: str) -> None:
+    put(store, write_source("a"))
+    put(store, write_source("a", "another word"), 1)
+    store.close()
+    done = read_unprivileged(folder, IN_TURNS, folder / file, mode, False)
+    read, put_b, looked, *after = done.stdout.splitlines()
+    assert (read, looked) == ("[2, 1]", "None")
+    assert put_b.startswith("The library folder cannot be written, or its ledger")
+    assert after == ["1", "[2, 1]", "['a', 'c'] 2"]
