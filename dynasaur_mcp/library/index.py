@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from dynasaur_mcp.errors import ActionNotFound
+from dynasaur_mcp.library.catalogue import Catalogue
 from dynasaur_mcp.library.documents import (
     LEADING,
     DamagedError,
@@ -23,7 +24,6 @@ from dynasaur_mcp.library.documents import (
     match_words,
 )
 from dynasaur_mcp.library.embedding import Embedder
-from dynasaur_mcp.library.follower import Follower
 from dynasaur_mcp.library.ranking import (
     COSINE_NATS,
     FITTING_NATS,
@@ -59,8 +59,8 @@ STEADY_SHARE = 0.01
 """Of all documents: before so many more or fewer, common words are not counted again."""
 
 
-class Index(Follower):
-    """Finds the actions of a store. Any thread may search; nothing waits for the embedder to load."""
+class Index(Catalogue):
+    """A catalogue that is searched. Any thread may search; nothing waits for the embedder to load."""
 
     def __init__(self, store: Store, path: Path | None, embedder: Embedder | None) -> None:
         """

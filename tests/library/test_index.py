@@ -34,7 +34,7 @@ def test_an_index_file_is_used_again_and_made_anew_when_damaged(
 def test_a_search_takes_in_a_few_changes_and_the_rest_follows_behind_it(
     open_index: OpenIndex, filled: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynasaur_mcp.library.follower._SYNC_BATCH", 2)
+    monkeypatch.setattr("dynasaur_mcp.library.catalogue._SYNC_BATCH", 2)
     index = open_index()
     search("excel", index, filled)
     index.settle(60)

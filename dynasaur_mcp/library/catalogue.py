@@ -1,4 +1,4 @@
-"""Keeps the index in step with its store: the words change by change before each search, the vectors behind it.
+"""Keeps words and vectors in step with a store: the words change by change before each search, the vectors behind it.
 
 A vector is kept by its text, so that what comes back, or is moved, is not embedded again.
 """
@@ -31,7 +31,7 @@ _PAGE = 2048
 _log = logging.getLogger(__name__)
 
 
-class Follower:
+class Catalogue:
     """Words and vectors of the actions of a store, never far behind it. Nothing waits for the embedder to load."""
 
     def __init__(self, store: Store, path: Path | None, embedder: Embedder | None) -> None:
