@@ -89,10 +89,13 @@ def scan_folder(folder: Path) -> dict[str, Stat]:
         for entry in entries:
             if entry.name.endswith(_TEMPORARY_SUFFIX):
                 _remove_stale(entry)
-            elif _is_action_file(entry.name) and entry.is_file():
-                with contextlib.suppress(FileNotFoundError):
-                    status = entry.stat()
-                    found[entry.name] = (status.st_mtime_ns, status.st_size)
+            elif _is_action_file(entry.name):
+                try:
+                    if entry.is_file():
+                        found[entry.name] = _reduce(entry.stat())
+                except OSError as error:
+                    if not _leads_nowhere(entry.path, error):
+                        raise
         return found
 
 
@@ -130,7 +133,19 @@ def watch_folder(folder: Path, stop: threading.Event) -> Iterator[list[str]]:
 
 
 def _is_action_file(name: str) -> bool:
-    return name.endswith(".py") and not name.startswith(("_", ".", "test_")) and name != "conftest.py"
+    # The ledger keeps names as text: one that is no UTF-8 is no action's, nor is it named.
+    is_text = name.isascii() or name.encode(errors="ignore").decode() == name
+    return is_text and name.endswith(".py") and not name.startswith(("_", ".", "test_")) and name != "conftest.py"
+
+
+def _leads_nowhere(path: str | Path, error: OSError) -> bool:
+    """Whether it was not found, or is a link that cannot be followed: that says nothing about the folder."""
+    return isinstance(error, FileNotFoundError) or os.path.islink(path)
+
+
+def _reduce(status: os.stat_result) -> Stat:
+    """SQLite's integers end in the year 2262, file systems' times do not."""
+    return status.st_mtime_ns % 2**63, status.st_size
 
 
 def _remove_stale(entry: os.DirEntry[str]) -> None:
@@ -140,7 +155,8 @@ def _remove_stale(entry: os.DirEntry[str]) -> None:
 
 
 def stat_file(path: Path) -> Stat | None:
-    """None where there is no such file, or none that can be read to its end: a pipe, a device, a folder.
+    """None where there is no such file, or none that can be read to its end: a pipe, a device, a folder, a link to one
+    that cannot be reached.
 
     Raises:
         LibraryError: that cannot be told.
@@ -148,9 +164,11 @@ def stat_file(path: Path) -> Stat | None:
     with explained():
         try:
             status = path.stat()
-        except FileNotFoundError:
+        except OSError as error:
+            if not _leads_nowhere(path, error):
+                raise
             return None
-    return (status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
+    return _reduce(status) if stat.S_ISREG(status.st_mode) else None
 
 
 def settle_stat(stat: Stat) -> Stat:
@@ -202,7 +220,7 @@ def write_file(path: Path, content: bytes) -> Stat:
                 temporary.unlink()
             raise
         _sync_folder(path.parent)
-    return (status.st_mtime_ns, status.st_size)
+    return _reduce(status)
 
 
 def remove_file(path: Path) -> None:

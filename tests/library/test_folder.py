@@ -6,11 +6,12 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dynasaur_mcp.errors import ActionExists, LibraryError
+from dynasaur_mcp.errors import ActionError, ActionExists, LibraryError
 from dynasaur_mcp.library.filestore import FileStore
 from dynasaur_mcp.types import Status, Tests
 from tests.library.conftest import SCHEMAS, OpenStore, put, write_source
@@ -110,6 +111,26 @@ def test_broken_files_are_named_and_the_rest_is_served(store: FileStore, folder:
     assert [entry.name for entry in store.entries()] == ["add"]
 
 
+ODD_FILES: dict[str, Callable[[Path], None]] = {
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a link that cannot be followed": lambda path: path.symlink_to("x" * 1000),
+    "a name that is no UTF-8": lambda path: path.with_name("caf\udce9.py").write_text(write_source("cafe")) and None,
+    "of the year 2400": lambda path: path.write_text("") or os.utime(path, (13.6e9, 13.6e9)),
+}
+
+
+@pytest.mark.parametrize("make", ODD_FILES.values(), ids=ODD_FILES)
+def test_one_odd_file_costs_the_others_nothing(store: FileStore, folder: Path, make: Callable[[Path], None]) -> None:
+    put(store, write_source("add"))
+    make(folder / "odd.py")
+    (folder / "hand.py").write_text(write_source("hand"))
+    store.refresh()
+    assert [entry.name for entry in store.entries()] == ["add", "hand"]
+    assert put(store, write_source("add", "Second."), 1).version == 2
+    with pytest.raises(ActionError):
+        store.get("odd")
+
+
 def test_an_action_whose_file_breaks_is_gone_until_it_is_mended(store: FileStore, folder: Path) -> None:
     put(store, write_source("add"))
     (folder / "add.py").write_text("def add(:")
@@ -128,6 +149,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 READING = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from dynasaur_mcp.errors import LibraryError
 from dynasaur_mcp.library.reading import read_action
