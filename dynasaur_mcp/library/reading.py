@@ -92,6 +92,9 @@ def _build_action(
         parameters = tuple(_read_parameters(function.args, descriptions))
     except RecursionError:
         raise ActionInvalid("This cannot be an action:", [_nested_too_deep(function.lineno)]) from None
+    except ValueError:
+        problem = Problem("a number in its signature is too long to write out. Name it above.", function.lineno)
+        raise ActionInvalid("This cannot be an action:", [problem]) from None
     return Action(
         name=function.name,
         source=source,

@@ -44,7 +44,7 @@ def read_script(source: str) -> Script:
     lines = [line.removeprefix("#").removeprefix(" ") for line in blocks[0]["content"].splitlines()]
     try:
         script = tomllib.loads("\n".join(lines) + "\n")
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long, and lists nested too deep, for Python
         found = re.search(r"\(at line (\d+)", str(error))
         line = starts[0] + (int(found[1]) if found else 0)
         return Script(problems=(Problem(f"the `# /// script` block is no TOML: {error}. Correct it.", line),))
@@ -131,5 +131,5 @@ def _find_assignment(lines: Sequence[str], first: int, key: str) -> tuple[int, i
 def _is_toml(text: str) -> JSON:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return None

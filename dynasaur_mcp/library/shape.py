@@ -59,7 +59,7 @@ class _Form:
             yield f"{self._imported.get(root) or self.write_name(root)}{dot}{rest}"
         elif isinstance(node, ast.Constant):
             is_text = isinstance(node.value, str | bytes)
-            yield "text" if is_text and not self._with_texts else repr(node.value)
+            yield "text" if is_text and not self._with_texts else _write_constant(node.value)
         else:
             # `x: int = 1` does what `x = 1` does.
             yield "(" + ("Assign" if isinstance(node, ast.AnnAssign) else type(node).__name__)
@@ -87,6 +87,14 @@ class _Form:
 
     def write_name(self, name: str) -> str:
         return self._numbers.setdefault(name, f"v{len(self._numbers)}") if name in self._own else name
+
+
+def _write_constant(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:
+        # Python writes out no number of many digits but in a base that is a power of two.
+        return hex(value) if isinstance(value, int) else str(type(value))
 
 
 def _find_own_names(tree: ast.Module) -> Iterator[str]:

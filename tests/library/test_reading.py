@@ -139,6 +139,12 @@ def test_summary_is_one_line_of_what_it_does(docstring: str, summary: str) -> No
         ("from .g import g", "line 1: a relative import"),
         ("from actions import *", "hides what is used"),
         ("# /// script\n# dependencies = [\n# ///\n", "block is no TOML"),
+        ("# /// script\n# x = " + "9" * 5000 + "\n# ///\n", "block is no TOML"),
+        ("# /// script\n# x = " + "[" * 3000 + "]" * 3000 + "\n# ///\n", "block is no TOML"),
+        (
+            f'def f(x: int = 0x{"f" * 5000}) -> int:\n    """Do it."""\n    return x\n',
+            "line 1: a number in its signature",
+        ),
         ("# /// script\n# dependencies = []\n\nx = 1\n", "line 1: the `# /// script` block is broken"),
         ("# /// script\n# x = 1\n# ///\n\n# /// script\n# x = 1\n# ///\n", "line 5: a second"),
         ("# /// script\n# dependencies = ['a b']\n# ///\n", "line 2: the dependency 'a b' cannot be read"),
@@ -153,6 +159,11 @@ def test_summary_is_one_line_of_what_it_does(docstring: str, summary: str) -> No
 )
 def test_each_broken_rule_has_its_own_message(source: str, said: str) -> None:
     assert said in problems_of(source)
+
+
+def test_numbers_longer_than_python_writes_out_tell_actions_apart() -> None:
+    one, other = (named("f") + f"LONG = 0x{digit * 5000}\n" for digit in "ef")
+    assert read_action(one).shape != read_action(other).shape
 
 
 def test_all_problems_are_said_at_once() -> None:
