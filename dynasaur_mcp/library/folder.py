@@ -210,6 +210,9 @@ def write_file(path: Path, content: bytes) -> Stat:
     with explained():
         try:
             with open(temporary, "xb") as file:
+                with contextlib.suppress(OSError):
+                    # Who may read it stays as its owner has set it.
+                    os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

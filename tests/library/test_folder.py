@@ -111,6 +111,13 @@ def test_broken_files_are_named_and_the_rest_is_served(store: FileStore, folder:
     assert [entry.name for entry in store.entries()] == ["add"]
 
 
+def test_the_next_version_may_be_read_by_whom_the_one_before_might(store: FileStore, folder: Path) -> None:
+    put(store, write_source("add"))
+    (folder / "add.py").chmod(0o640)
+    put(store, write_source("add", "Second."), 1)
+    assert (folder / "add.py").stat().st_mode & 0o777 == 0o640
+
+
 ODD_FILES: dict[str, Callable[[Path], None]] = {
     "a link to itself": lambda path: path.symlink_to(path),
     "a link that cannot be followed": lambda path: path.symlink_to("x" * 1000),
