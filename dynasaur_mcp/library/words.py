@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 _MAX_QUERY_WORDS = 64
@@ -28,11 +29,14 @@ _UNSPACED = re.compile(
 )
 """Chinese, Japanese and Korean characters: not every word of theirs is told from the next by a space."""
 
+_WORD = re.compile("(?:[^\\W_]|[\u0300-\u036f])+")
+"""With accents that stand by themselves, as the dot does that casefolding an İ leaves: the index passes over them."""
+
 
 def read_query(query: str) -> list[str]:
     """Its words in lower case, those that say nothing left out unless there are no others."""
     text = _UNSPACED.sub(lambda run: f" {' '.join(_pair(run[0]) or run[0])} ", split_name(query).casefold())
-    words = list(dict.fromkeys(re.findall(r"[^\W_]+", text)))
+    words = list(dict.fromkeys(_WORD.findall(text)))
     return ([word for word in words if word not in STOP_WORDS] or words)[:_MAX_QUERY_WORDS]
 
 
@@ -47,8 +51,11 @@ def _pair(run: str) -> list[str]:
 
 
 def clean_text(text: str) -> str:
-    """As much of it as is searched, without what a database or a tokenizer chokes on: lone surrogates, NUL."""
-    return text[:_MAX_CHARACTERS].encode("utf-8", "replace").decode().replace("\0", " ")
+    """As much of it as is searched, each letter with its accents in one character, as macOS does not write them, and
+    without what a database or a tokenizer chokes on: lone surrogates, NUL.
+    """
+    text = unicodedata.normalize("NFC", text[:_MAX_CHARACTERS])
+    return text.encode("utf-8", "replace").decode().replace("\0", " ")
 
 
 def read_parts(query: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def test_words_find_actions_by_name_docstring_and_parameters(
         ("세금", ("세금",)),
         ("preis mit PNG表格", ("png", "表格")),
         ("GRÖSSE der Straße", ("grösse", "strasse")),
+        (unicodedata.normalize("NFD", "Größe 세금 計算"), ("grösse", "세금", "計算")),
+        ("İZMİR", ("i̇zmi̇r",)),
+        ("izmir", ("izmir",)),
         ("احسب الضريبة", ("احسب", "الضريبة")),
         ("налог", ("налог",)),
     ],
@@ -54,7 +58,7 @@ def test_words_find_actions_by_name_docstring_and_parameters(
 def test_words_are_found_in_any_script(
     query: str, why: tuple[str, ...], open_index: OpenIndex, filled: FileStore
 ) -> None:
-    text = "计算含税价格。PNG表格 消費税を計算する。 세금을 계산한다. Straße, Größe. احسب الضريبة. налог"
+    text = "计算含税价格。PNG表格 消費税を計算する。 세금을 계산한다. Straße, Größe. احسب الضريبة. налог. İzmir"
     put(filled, write_source("work_out", text))
     found = search(query, open_index(), filled)
     assert names(found) == ["work_out"]
