@@ -35,6 +35,8 @@ INIT_MARK = "Written by dynasaur-mcp and kept up to date by it as long as this s
 _TEMPORARY_SUFFIX = ".dynasaur-tmp"
 _STALE_SECONDS = 3600
 _RACY_NS = 100_000_000
+_COARSE_NS = 2_000_000_000
+"""The tick of file systems whose times have no fractions, FAT's being the longest."""
 _STILL_MS = 150
 """A change is told when there was none for so long: the file's time is then to be trusted."""
 _DEBOUNCE_MS = 1000
@@ -174,7 +176,8 @@ def stat_file(path: Path) -> Stat | None:
 def settle_stat(stat: Stat) -> Stat:
     """What to note of a file: a time so recent that a later change may not show in it is not to be trusted."""
     age_ns = time.time_ns() - stat[0]
-    return (_NOT_TRUSTED, stat[1]) if 0 <= age_ns < _RACY_NS else stat
+    racy_ns = _RACY_NS if stat[0] % 1_000_000_000 else _COARSE_NS
+    return (_NOT_TRUSTED, stat[1]) if 0 <= age_ns < racy_ns else stat
 
 
 def read_file(path: Path, ledger: Ledger) -> Reading:

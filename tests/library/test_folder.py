@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +117,21 @@ def test_the_next_version_may_be_read_by_whom_the_one_before_might(store: FileSt
     (folder / "add.py").chmod(0o640)
     put(store, write_source("add", "Second."), 1)
     assert (folder / "add.py").stat().st_mode & 0o777 == 0o640
+
+
+def test_an_edit_is_seen_that_neither_size_nor_a_time_in_whole_seconds_shows(store: FileStore, folder: Path) -> None:
+    path = folder / "add.py"
+    for _ in range(50):
+        second = int(time.time())
+        path.write_text(write_source("add", "Before."))
+        os.utime(path, (second, second))
+        store.refresh()
+        if time.time() - second < 1.5:
+            break
+    path.write_text(write_source("add", "Behind."))
+    os.utime(path, (second, second))
+    store.refresh()
+    assert "Behind." in store.get("add").action.docstring
 
 
 ODD_FILES: dict[str, Callable[[Path], None]] = {
