@@ -163,7 +163,9 @@ print(sorted(heavy & set(sys.modules)), file=sys.stderr)
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_read_only_library_is_served_and_a_definition_says_so(library: Path, require: Callable[[str], None]) -> None:
+def test_read_only_library_is_served_until_it_can_be_written_and_a_definition_says_so(
+    library: Path, require: Callable[[str], None]
+) -> None:
     require("jail")
     from .test_bad_input import GOOD, renamed
 
@@ -181,6 +183,13 @@ def test_read_only_library_is_served_and_a_definition_says_so(library: Path, req
             refused = server.call("define_action", 3, source=renamed("other"), anyway=True)["result"]
             assert refused["isError"]
             assert "cannot be written" in refused["content"][0]["text"]
+            if os.geteuid() == 0:
+                subprocess.run(["mount", "-o", "remount,rw,bind", str(library)], check=True)
+            else:
+                library.chmod(0o755)
+            kept = server.call("define_action", 4, source=renamed("other"), anyway=True)["result"]
+            assert not kept.get("isError"), kept
+        assert (library / "other.py").exists()
     finally:
         if os.geteuid() == 0:
             subprocess.run(["umount", str(library)], check=True)
