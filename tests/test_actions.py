@@ -100,6 +100,18 @@ def test_narrow_terminal_cuts_no_name_off(tmp_path: Path, monkeypatch: pytest.Mo
         assert "…" not in said
 
 
+@pytest.mark.parametrize("columns", [60, 80])
+def test_narrow_terminal_breaks_no_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    (tmp_path / "library").mkdir()
+    write(tmp_path / "library", add=ADD.replace("Add two numbers.", "Internationalise two numbers."))
+    words = {"list": "Internationalise", "stats": "version", "audit": "command"}
+    for name, command in (("list", ["actions", "list"]), ("stats", ["stats"]), ("audit", ["audit"])):
+        status, said = run_on_a_terminal(*command, "--library", str(tmp_path / "library"))
+        assert status == 0
+        assert words[name] in said
+
+
 def test_list_is_a_table_on_a_terminal(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
     write(tmp_path / "library", add=ADD)
