@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 failed, 2 wrong usage or settings, 130 interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    complete_streams()
     try:
         if given[:1] == ["serve"] or (not given and not sys.stdin.isatty() and COMPLETION not in os.environ):
             # Importing makes very many objects and no garbage: looking for some takes a tenth of the time to the first
@@ -36,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(given)
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # boundary: what a user can mend is one line on stderr, a bug keeps its traceback
+    except (Exception, BaseExceptionGroup) as error:
+        # Boundary: what a user can mend is one line on stderr, a bug keeps its traceback.
         causes = list(find_causes(error))
         lines = [explain(cause) for cause in causes]
         if None in lines:
@@ -45,6 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "" in lines:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at the end
         return 2 if any(isinstance(cause, SettingsError) for cause in causes) else 1
+
+
+def complete_streams() -> None:
+    """Open the standard streams that the program was started without: other files would take their places.
+
+    What a stream has no characters for is written as an escape.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode))  # noqa: SIM115 - for as long as it runs
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def find_causes(error: BaseException) -> Iterator[BaseException]:
@@ -60,7 +75,7 @@ def explain(error: BaseException) -> str | None:
     """A line for the user; nothing where they have read enough, as `head` does. None of a bug."""
     if isinstance(error, DynasaurError):
         return error.told_by_command()
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError | SystemExit):  # rich makes the second of the first
         return ""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"What is to be written has no room: {error.strerror}."

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -101,6 +102,35 @@ def test_output_that_nobody_reads_ends_a_command_without_a_word(tmp_path: Path, 
             env={**os.environ, "DYNASAUR_LIBRARY": str(tmp_path / "library")},
         )
     assert (ran.returncode, ran.stderr) == (1, "")
+
+
+def test_pipe_that_is_closed_in_the_middle_of_the_demo_ends_it_without_a_word() -> None:
+    process = subprocess.Popen([*PROGRAM, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait() == 1
+
+
+@pytest.mark.parametrize("closed", ["<&-", "</dev/null >&-", "<&- >&- 2>&-"])
+def test_server_whose_streams_are_closed_ends_as_without_a_client(tmp_path: Path, closed: str) -> None:
+    environment = {**os.environ, "DYNASAUR_LIBRARY": str(tmp_path / "library")}
+    for command in ("serve", ""):
+        ran = subprocess.run(
+            f"{shlex.join(PROGRAM)} {command} {closed}", shell=True, capture_output=True, env=environment, check=False
+        )
+        assert (ran.returncode, ran.stdout) == (0, b"")
+        assert b"Traceback" not in ran.stderr
+
+
+def test_characters_that_the_output_has_not_are_escaped(dynasaur: Run, tmp_path: Path) -> None:
+    nowhere = f"unix://{tmp_path}/no.sock"
+    ran = dynasaur("doctor", PYTHONIOENCODING="ascii", HOME=str(tmp_path), DOCKER_HOST=nowhere)
+    assert "\\u2192 start Docker" in ran.stdout
+    assert "Traceback" not in ran.stderr
 
 
 @pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
