@@ -76,8 +76,13 @@ async def add_actions(
     for path in paths:
         try:
             action = read_action(read_text(path), name=path.stem)
+        except IsADirectoryError:
+            yield Added(
+                str(path), "not kept", f"it is a folder: `dynasaur-mcp actions import {path}` takes its functions"
+            )
         except OSError as error:
-            yield Added(path.name, "not kept", error.strerror or str(error))
+            hint = "" if path.suffix == ".py" else ": give starter, or .py files"
+            yield Added(path.name, "not kept", f"{error.strerror or error}{hint}")
         except UnicodeDecodeError as error:
             yield Added(path.name, "not kept", f"byte {error.start} is not UTF-8: save the file as UTF-8")
         except ActionInvalid as error:

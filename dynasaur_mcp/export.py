@@ -35,6 +35,8 @@ def export_actions(store: Store, target: Path, names: Sequence[str], *, skill: b
     if target.exists():
         raise ActionError(f"{str(target)!r} exists. Remove it, or choose another name.")
     chosen = list(names) or [entry.name for entry in store.entries() if entry.status is not Status.DISABLED]
+    for name in chosen:
+        store.get(name)
     uses = follow_uses(store.get, chosen)
     if uses.missing:
         raise ActionError("\n".join(uses.missing.values()))

@@ -21,7 +21,7 @@ from dynasaur_mcp.server.text import show_name
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.sweep import find_leftovers
 from dynasaur_mcp.tables import show_json, show_table
-from dynasaur_mcp.types import LOCAL
+from dynasaur_mcp.types import LOCAL, NAME_PATTERN
 
 PIECE_BYTES = 4 << 20
 
@@ -156,6 +156,10 @@ def find_holder(running: list[Running], name: str, principal: str, server: str, 
         raise ControlError(f"No server {server!r} runs: `dynasaur-mcp ps` lists them." if server else "No server runs.")
     holders = [one for one in asked if any((s["name"], s["principal"]) == (name, principal) for s in one.state["held"])]
     if not holders and may_open:
+        if not NAME_PATTERN.fullmatch(name):
+            raise ControlError(
+                f"{name!r} cannot be a session's name: use a to z, digits and _, a letter first, 40 at most."
+            )
         holders = asked
     if not holders:
         raise ControlError(f"No session {name!r} of {principal!r} is open: `dynasaur-mcp sessions list` lists them.")

@@ -139,6 +139,8 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Bring back deleted actions as they last were, or an earlier version of one."""
+    if version and not names:
+        raise typer.BadParameter("--version is that of an action: give its name")
     settings = read_settings(library=library)
     with open_store(settings) as store:
         if not names:

@@ -25,11 +25,12 @@ from dynasaur_mcp.check import check_action, check_kept
 from dynasaur_mcp.errors import ActionBroken, ActionError, ActionInvalid, LibraryError
 from dynasaur_mcp.library.folder import write_file
 from dynasaur_mcp.library.reading import read_action
+from dynasaur_mcp.library.rules import check_name
 from dynasaur_mcp.library.store import Store
 from dynasaur_mcp.options import AsJson, Library, Name, Sandbox, complete_actions
 from dynasaur_mcp.settings import Settings, read_settings
 from dynasaur_mcp.tables import show_json, show_row, show_table
-from dynasaur_mcp.types import LOCAL, NAME_PATTERN, Entry, Status
+from dynasaur_mcp.types import LOCAL, Entry, Status
 
 LOOK_SECONDS = 0.3
 """Between two looks at files that are watched."""
@@ -69,8 +70,8 @@ def new(
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to write it.")] = Path(),
 ) -> None:
     """Write a file with an action to start from, which passes its tests as it is."""
-    if not NAME_PATTERN.fullmatch(name):
-        raise ActionError(f"{name!r} cannot be an action's name: use a to z, digits and _, a letter first, 40 at most.")
+    for problem in check_name(name):
+        raise ActionError(f"{name!r} cannot be an action's name: {problem}")
     file = folder / f"{name}.py"
     try:
         with file.open("x", encoding="utf-8") as stream:
@@ -177,7 +178,9 @@ def _open_editor(file: Path) -> None:
         status = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode
     except (OSError, ValueError) as error:
         shutil.rmtree(file.parent)
-        raise LibraryError(f"The editor {editor!r} does not start: {error}. Set EDITOR to one that does.") from None
+        raise LibraryError(
+            f"The editor {editor!r} does not start: {getattr(error, 'strerror', error)}. Set EDITOR to one that does."
+        ) from None
     if status:
         raise LibraryError(f"The editor {editor!r} ended with status {status}. Your text is in {file}.")
 
@@ -228,7 +231,7 @@ async def _try_file(path: Path, app: App) -> Tried:
         action = await anyio.to_thread.run_sync(partial(read_action, source, path.stem, is_new=True))
         check = await check_action(action, app.store.get, app.pool)
     except (OSError, UnicodeDecodeError) as error:
-        return Tried(path.name, "", (f"it cannot be read: {error}",))
+        return Tried(path.name, "", (f"it cannot be read: {getattr(error, 'strerror', error)}",))
     except ActionInvalid as error:
         return Tried(path.name, "", (explain(error),))
     return Tried(path.name, str(check.tests), (*map(str, check.problems), *check.tests.failures))

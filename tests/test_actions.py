@@ -88,6 +88,20 @@ def test_broken_file_in_the_library_is_named(dynasaur: Run, tmp_path: Path) -> N
     assert "broken.py is no action: line 1" in listed.stderr
 
 
+def test_what_cannot_be_added_or_exported_is_told_to_a_person(dynasaur: Run, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for given, told in (
+        ("folder", "`dynasaur-mcp actions import"),
+        ("stater", "No such file or directory: give starter"),
+    ):
+        ran = dynasaur("actions", "add", str(tmp_path / given))
+        assert (ran.returncode, ran.stderr) == (1, "")
+        assert told in ran.stdout
+    assert_one_line(dynasaur("actions", "export", str(tmp_path / "new"), "ad"), 1, "`dynasaur-mcp actions list` shows")
+    assert_one_line(dynasaur("actions", "restore", "--version", "1"), 2, "give its name")
+    assert_one_line(dynasaur("actions", "test", "nosuch.py", DYNASAUR_LIBRARY=__file__), 1, "it is a file")
+
+
 def test_narrow_terminal_cuts_no_name_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     names = ["summarise_column_of_table", "summarise_column_of_tables"]

@@ -83,7 +83,7 @@ def test_new_file_replaces_none(dynasaur: Run) -> None:
     assert Path("mine.py").read_text() == "kept"
 
 
-@pytest.mark.parametrize("name", ["Mine", "../mine", "1st", "a" * 41, ""])
+@pytest.mark.parametrize("name", ["Mine", "../mine", "1st", "a" * 41, "", "class", "print", "run_python"])
 def test_name_that_no_action_can_have_is_refused(dynasaur: Run, name: str) -> None:
     status, _, said = dynasaur("new", name)
     assert status == 1

@@ -64,7 +64,8 @@ def open_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         os.scandir(folder).close()
     except OSError as error:
-        raise LibraryError(f"The library folder {str(folder)!r} cannot be used: {error.strerror}.") from error
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise LibraryError(f"The library folder {str(folder)!r} cannot be used: {reason}.") from error
     path = folder / "__init__.py"
     wanted = init_text().encode()
     with contextlib.suppress(OSError, LibraryError):

@@ -110,7 +110,7 @@ def _ensure_base(client: Client, base: str, say: Callable[[str], None]) -> None:
     except (OSError, SandboxUnavailable) as error:
         raise SandboxUnavailable(
             f"The base image {base!r} cannot be pulled. Where no registry is reachable, make one with "
-            f"{image_folder().name}/build_base.sh and give it as --base. ({_one_line(error)})"
+            f"{image_folder() / 'build_base.sh'} and give it as --base. ({_one_line(error)})"
         ) from error
 
 

@@ -188,7 +188,8 @@ def configure(app: ASGIApp, front: Front) -> uvicorn.Config:
     try:
         config.load()
     except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"The certificate of tls_certificate and tls_key cannot be used: {error}") from None
+        reason = f"The certificate {front.certificate} or its key cannot be used: {error.strerror or error}."
+        raise SettingsError(reason) from None
     return config
 
 

@@ -149,3 +149,5 @@ def test_file_that_does_not_fit_is_refused_and_leaves_nothing(
 @ONE_IS_ENOUGH
 def test_file_that_is_not_there_is_named(server: RawServer, shell: Shell, tmp_path: Path) -> None:
     assert "There is no file" in shell.fail("files", "put", str(tmp_path / "nope"), "--session", "x")
+    # No model could give that name.
+    assert "cannot be a session's name" in shell.fail("files", "put", __file__, "--session", "my session")
