@@ -110,6 +110,8 @@ class Handlers:
                 return await self._define(ctx, read_arguments(DefineAction, name, arguments))
             case "execute_action":
                 given = read_arguments(ExecuteAction, name, arguments)
+                if given.name in META_TOOLS:
+                    raise ActionError(f"{given.name!r} is a tool, not an action: call it itself.")
                 return await self.running.execute(ctx, given.name, given.arguments, given.session, promised=False)
             case "manage_action":
                 return await self._manage(ctx, read_arguments(ManageAction, name, arguments))

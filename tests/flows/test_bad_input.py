@@ -105,10 +105,21 @@ async def test_bad_arguments_are_all_named_at_once(model: Model) -> None:
 async def test_unknown_names_get_the_nearest(model: Model) -> None:
     assert "Did you mean 'triple'?" in await model.error("execute_action", name="tripel", arguments={})
     assert "'triple'" in await model.error("tripple", value=1)
+    assert "'run_python' is a tool" in await model.error("execute_action", name="run_python", arguments={"code": "1"})
     assert "Open sessions: 'default'" in await model.error(
         "execute_action", name="triple", arguments={"value": 1}, session="nope"
     )
     assert "No session named 'nope'" in await model.error("define_action", from_session="nope", name="f")
+
+
+async def test_exception_of_an_example_is_shown_from_the_example_on(model: Model) -> None:
+    source = 'def halve(value: int) -> int:\n    """Halve.\n\n    >>> halve(0)\n    0\n    """\n    return 1 // value\n'
+    said = await model.error("define_action", source=source)
+    assert "Exception raised" in said
+    assert 'File "actions/halve.py", line 7, in halve' in said
+    assert "ZeroDivisionError" in said
+    assert "doctest.py" not in said
+    assert "exec(" not in said
 
 
 async def test_value_that_json_cannot_hold_is_an_error(model: Model, library: Path) -> None:
