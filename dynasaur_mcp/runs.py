@@ -185,11 +185,11 @@ class Runs:
         return run
 
     def ids(self, principal: str) -> list[str]:
-        """Of the runs of this principal that have been handed over, newest first."""
+        """Of the runs that this principal was told of, newest first: handed over, or kept for their output."""
         return [
             run.id
             for run in reversed(self._runs.values())
-            if run.id in self._handed_over and run.principal == principal
+            if run.principal == principal and (run.id in self._handed_over or run.outcome)
         ]
 
     async def _see_through(self, run: Run, work: Work, record: Callable[[Run], Awaitable[None]]) -> None:

@@ -33,3 +33,6 @@ async def test_sessions_paths_and_runs_are_completed(open_client: OpenClient, sa
         started = await model.text("run_python", code="1", session="weather", background=True)
         run = started.split("run '")[1].split("'")[0]
         assert await complete(model, RUNS, "id", run[:3]) == [run]
+        printed = await model.text("run_python", code="print('x' * 20_000)")
+        run = printed.split("resource dynasaur://runs/")[1].split("/")[0]
+        assert await complete(model, RUNS, "id", run[:6]) == [run]
