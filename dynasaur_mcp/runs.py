@@ -120,7 +120,9 @@ class Run:
                 self.outcome = await work(self._hear)
             if self._scope.cancelled_caught:
                 stdout, stderr = ("".join(t for s, t in self._told if s == name) for name in ("stdout", "stderr"))
-                self.outcome = Outcome(Ending.CANCELLED, stdout=stdout, stderr=stderr, error="The run was cancelled.")
+                took = time.monotonic() - self.started_at
+                told = "The run was cancelled."
+                self.outcome = Outcome(Ending.CANCELLED, stdout=stdout, stderr=stderr, error=told, seconds=took)
         except Exception as error:  # boundary: told to whoever waits for it
             self.error = error
         finally:
