@@ -195,6 +195,12 @@ ENDED = {
         Ending.MEMORY,
         "block = mmap.mmap(-1, 900 << 20)\nwhile True: block[::4096] = bytes(len(block) // 4096)",
     ),
+    "talk with the supervisor that has no end": (
+        Ending.TIMEOUT,
+        "body = json.dumps({'phase': 'x'}).encode()\nframes = (struct.pack('>I', len(body)) + body) * 5000\n"
+        "for number in range(3, 1024):\n    try: channel = socket.socket(fileno=number)\n    except OSError: pass\n"
+        "while True:\n    try: channel.sendall(frames)\n    except BaseException: pass",
+    ),
     "debugger that waits": (Ending.TIMEOUT, "import threading\nthreading.Event().wait()"),
 }
 

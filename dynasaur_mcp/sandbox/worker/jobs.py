@@ -28,6 +28,8 @@ FORK_SECONDS = 15.0
 _END_SECONDS = 1.0
 _MEMORY_SECONDS = 0.05
 """Between two looks at memory."""
+_PART_BYTES = 1 << 16
+"""Of what a job says or prints, read at once."""
 _PROOF_BYTES = len(encode_frame(PROOF))
 _STREAMS = ("stdout", "stderr")
 
@@ -263,7 +265,7 @@ class Job:
         """Pass on what was printed; whether there may be more."""
         descriptor = self._output[stream]
         try:
-            data = os.read(descriptor, 1 << 16)
+            data = os.read(descriptor, _PART_BYTES)
         except BlockingIOError:
             return False
         if not data:
@@ -277,33 +279,37 @@ class Job:
         return bool(data)
 
     def _end(self, poll: select.poll) -> None:
-        """Of a process that is over: what it said last counts."""
-        self._talk(poll)
+        """Of a process that is over: what it said last counts, but not what others go on saying in its place."""
+        for _ in range(MAX_DONE_BYTES // _PART_BYTES + 1):
+            if not self._talk(poll):
+                break
         self.done = self.done or {"ending": "lost"}
 
-    def _talk(self, poll: select.poll) -> None:
+    def _talk(self, poll: select.poll) -> bool:
+        """Send it a part, and hear one; whether there may be more. It may never stop talking: no loop here."""
+        if self.done:
+            return False
         try:
             if self._to_send:
                 self._to_send = self._to_send[self._stream.send(self._to_send) :]
                 if not self._to_send:
                     poll.modify(self._stream, select.POLLIN)
-            while True:
-                data = self._stream.recv(1 << 16)
-                if not data:
-                    if not self.done:
-                        # A process that ends closes what it has open before it is over.
-                        is_over = self.forker.process.has_ended(_END_SECONDS)
-                        self.done = {"ending": "lost" if is_over else "ruined"}
-                    return
-                for message in self._reader.feed(data):
-                    if isinstance(message.get("done"), dict) and isinstance(message["done"].get("ending"), str):
-                        self.done = message["done"] if _can_be_sent(message["done"]) else {"ending": "lost"}
-                        return
-                    self._phase = str(message.get("phase", ""))[:100]
+            data = self._stream.recv(_PART_BYTES)
+            if not data:
+                # A process that ends closes what it has open before it is over.
+                is_over = self.forker.process.has_ended(_END_SECONDS)
+                self.done = {"ending": "lost" if is_over else "ruined"}
+            for message in self._reader.feed(data):
+                if isinstance(message.get("done"), dict) and isinstance(message["done"].get("ending"), str):
+                    self.done = message["done"] if _can_be_sent(message["done"]) else {"ending": "lost"}
+                    break
+                self._phase = str(message.get("phase", ""))[:100]
+            return bool(data)
         except BlockingIOError:
-            return
+            return False
         except (OSError, FrameError):
             self.done = self.done or {"ending": "lost"}
+            return False
 
 
 def _can_be_sent(done: dict[str, Any]) -> bool:
