@@ -9,6 +9,7 @@ import functools
 import hashlib
 import inspect
 import re
+import subprocess
 import sys
 import threading
 import warnings
@@ -23,6 +24,15 @@ from dynasaur_mcp.library.script import Script, read_script, write_tags
 from dynasaur_mcp.library.shape import hash_shape
 from dynasaur_mcp.types import Action, Parameter, Problem
 
+PARSING_SECONDS = 5
+"""Of the processor. A megabyte of what people write takes one or two."""
+_SOON_READ_CHARACTERS = 20_000
+_TRY = """
+import ast, resource, sys
+seconds = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+compile(ast.parse(sys.stdin.buffer.read()), "", "exec", dont_inherit=True)
+"""
 _parsing = threading.Lock()
 
 
@@ -129,8 +139,9 @@ def parse_source(source: str) -> ast.Module:
     """The syntax tree of text that Python can compile.
 
     Raises:
-        ActionInvalid: one Problem: where it stops being Python.
+        ActionInvalid: one Problem: where it stops being Python, or that it takes too long to read.
     """
+    _require_readable(source)
     try:
         with parsing():
             tree = ast.parse(source)
@@ -148,6 +159,23 @@ def parse_source(source: str) -> ast.Module:
     else:
         return tree
     raise ActionInvalid("This is not Python:", [problem])
+
+
+def _require_readable(source: str) -> None:
+    """Parsing takes the whole server's time. For some texts it grows with the square of their size, to minutes: parts
+    of one f-string before Python 3.12, functions that are alike. So what is large is first parsed in another process.
+
+    Raises:
+        ActionInvalid: it takes over PARSING_SECONDS.
+    """
+    if len(source) <= _SOON_READ_CHARACTERS:
+        return
+    command = [sys.executable, "-I", "-S", "-c", _TRY, str(PARSING_SECONDS)]
+    tried = subprocess.run(command, input=source.encode(errors="replace"), capture_output=True, check=False)
+    # What it raises is found again here.
+    if tried.returncode < 0:
+        problem = Problem(f"it takes over {PARSING_SECONDS} s to parse. Split it, or keep its data in files.")
+        raise ActionInvalid("This cannot be read:", [problem])
 
 
 def _nested_too_deep(line: int | None) -> Problem:
@@ -218,9 +246,10 @@ def _check_examples(function: Function) -> Iterable[Problem]:
 def find_used_actions(code: str) -> frozenset[str]:
     """Names of the actions that any code imports; none when it does not parse."""
     try:
+        _require_readable(code)
         with parsing():
             return _find_uses(ast.parse(code))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (ActionInvalid, SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset()
 
 

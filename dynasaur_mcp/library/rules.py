@@ -176,7 +176,7 @@ def check_script(script: Mapping[str, JSON]) -> Iterator[tuple[str, str]]:
     except InvalidSpecifier:
         yield f'`requires-python` is {python!r}. Write it as `requires-python = ">=3.11"`.', "requires-python"
     tool = script.get("tool", {})
-    extras = tool.get("dynasaur", {}) if isinstance(tool, dict) else {}
+    extras = tool.get("dynasaur", {}) if isinstance(tool, dict) else None
     if not isinstance(extras, dict):
         yield "`tool.dynasaur` is no table. Write a line `# [tool.dynasaur]`.", "dynasaur"
     else:

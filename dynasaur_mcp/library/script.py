@@ -7,12 +7,15 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from dynasaur_mcp.errors import ActionInvalid
 from dynasaur_mcp.hosts import read_host
 from dynasaur_mcp.library import rules
 from dynasaur_mcp.types import JSON, Problem
 
+MAX_BLOCK_CHARACTERS = 10_000
+"""What its reader takes grows with the square of a key's parts: for 200 KB of `a.a.a…` it took all memory there was."""
 _SCRIPT_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(?:^#(?:| .*)$\s)+?)^# ///$")
 _SCRIPT_START = re.compile(r"(?m)^# /// script[ \t]*$")
 
@@ -32,16 +35,19 @@ class Script:
 def read_script(source: str) -> Script:
     """What a file's PEP 723 block says, or which problems it has."""
     text = source.replace("\r\n", "\n")
-    blocks = list(_SCRIPT_BLOCK.finditer(text))
-    starts = [text.count("\n", 0, start.start()) + 1 for start in _SCRIPT_START.finditer(text)]
+    starts = [text.count("\n", 0, start.start()) + 1 for start in islice(_SCRIPT_START.finditer(text), 2)]
     if not starts:
         return Script()
     if len(starts) > 1:
         return Script(problems=(Problem("a second `# /// script` block. Keep one.", starts[1]),))
-    if not blocks:
+    block = _find_block(text)
+    if block is None:
         hint = "Begin each of its lines with `# ` and end it with a line `# ///`"
         return Script(problems=(Problem(f"the `# /// script` block is broken. {hint}.", starts[0]),))
-    lines = [line.removeprefix("#").removeprefix(" ") for line in blocks[0]["content"].splitlines()]
+    if (size := len(block["content"])) > MAX_BLOCK_CHARACTERS:
+        long = f"the `# /// script` block has {size:,} characters: {MAX_BLOCK_CHARACTERS:,} at most. Shorten it."
+        return Script(problems=(Problem(long, starts[0]),))
+    lines = [line.removeprefix("#").removeprefix(" ") for line in block["content"].splitlines()]
     try:
         script = tomllib.loads("\n".join(lines) + "\n")
     except (ValueError, RecursionError) as error:  # also numbers too long, and lists nested too deep, for Python
@@ -80,8 +86,14 @@ def read_step(code: str) -> tuple[str, ...]:
 
 def find_script(source: str) -> str:
     """The text of a file's PEP 723 block; empty without one."""
-    block = _SCRIPT_BLOCK.search(source.replace("\r\n", "\n"))
+    block = _find_block(source.replace("\r\n", "\n"))
     return block[0] if block else ""
+
+
+def _find_block(text: str) -> re.Match[str] | None:
+    """From the first start alone: each start that no end follows is read to the end of the text."""
+    start = _SCRIPT_START.search(text)
+    return _SCRIPT_BLOCK.match(text, start.start()) if start else None
 
 
 def write_tags(source: str, tags: Sequence[str]) -> str:
@@ -99,7 +111,7 @@ def _write(source: str, table: str, key: str, values: Sequence[str]) -> str:
     text = source.replace("\r\n", "\n")
     assignment = f"# {key} = {json.dumps(list(values), ensure_ascii=False)}"
     made = [*([f"# {table}"] if table else []), assignment]
-    block = _SCRIPT_BLOCK.search(text)
+    block = _find_block(text)
     if block is None:
         head = re.match(r"(?:#!.*\n)?(?:[ \t\f]*#.*?coding[:=].*\n)?", text)
         start = head.end() if head else 0

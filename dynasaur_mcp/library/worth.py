@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,8 @@ def advise_literals(function: Function) -> Iterator[Problem]:
 
 
 def advise_example(function: Function) -> Iterator[Problem]:
-    if not re.search(rf">>> (?:.|\n *\.\.\. )*\b{function.name}\(", ast.get_docstring(function) or ""):
+    lines = re.findall(r"(?m)^ *(?:>>>|\.\.\.) .*", ast.get_docstring(function) or "")
+    if not re.search(rf"\b{function.name}\(", "\n".join(lines)):
         yield Problem("no >>> example calls it: one shows how to, and is a test.", function.lineno)
 
 
@@ -145,9 +147,12 @@ def advise_direct_use(tree: ast.Module, function: Function) -> Iterator[Problem]
 
 
 def advise_unused(tree: ast.Module, function: Function, flakes: Iterable[Message]) -> Iterator[Problem]:
-    documented = "\n".join(
-        ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, Function | ast.ClassDef)
-    )
+    documented = {
+        word
+        for node in ast.walk(tree)
+        if isinstance(node, Function | ast.ClassDef)
+        for word in re.findall(r"\w+", ast.get_docstring(node) or "")
+    }
     # What is imported on a condition may be there for its effect, or for a type checker.
     guarded = {
         node.lineno
@@ -161,7 +166,7 @@ def advise_unused(tree: ast.Module, function: Function, flakes: Iterable[Message
         if type(flake).__name__ in ("UnusedImport", "UnusedVariable") and flake.lineno not in guarded:
             # `a.b as c`, `a.b`: an example may use what it is called here.
             name = re.split(r" as |\.", flake.message_args[0])[-1]
-            if not re.search(rf"\b{re.escape(name)}\b", documented):
+            if name not in documented:
                 found.setdefault(name, flake.lineno)
     if found:
         shown = ", ".join(f"{name!r} (line {line})" for name, line in list(found.items())[:MAX_SHOWN])
@@ -191,9 +196,9 @@ def _read_body(function: Function) -> list[ast.stmt]:
 def _find_literals(function: Function) -> list[ast.Constant]:
     """Texts in its body that name one thing of the world: a file, a day, an address."""
     found: list[ast.Constant] = []
-    waiting: list[ast.AST] = list(_read_body(function))
+    waiting: deque[ast.AST] = deque(_read_body(function))
     while waiting:
-        node = waiting.pop(0)
+        node = waiting.popleft()
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             if any(pattern.fullmatch(node.value) for pattern in (_FILE, _DATE, _MAIL, _REQUEST)):
                 found.append(node)
@@ -208,13 +213,15 @@ def _find_literals(function: Function) -> list[ast.Constant]:
 
 def _find_inputs(function: Function) -> list[ast.expr]:
     """Literals that it gives a name and never changes: numbers but the smallest, texts with more than signs, data."""
-    stored = [node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    stored = Counter(
+        node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    )
     return [
         node.value
         for node in _read_body(function)
         if isinstance(node, ast.Assign | ast.AnnAssign)
         and node.value is not None
-        and all(isinstance(target, ast.Name) and stored.count(target.id) == 1 for target in _targets_of(node))
+        and all(isinstance(target, ast.Name) and stored[target.id] == 1 for target in _targets_of(node))
         and _is_input(node.value)
     ]
 
