@@ -50,6 +50,8 @@ class Run:
         """Why it could not be run at all, if so; then there is no outcome."""
         self.seconds = 0.0
         """How long it took, once it is over."""
+        self.characters = 0
+        """About what keeping it costs, once it is over."""
         self.started_at = time.monotonic()
         self._on_news = on_news
         self._told: list[tuple[str, str]] = []
@@ -68,15 +70,6 @@ class Run:
         if self.outcome:
             return self.outcome.ending.value
         return type(self.error).__name__ if self.error else Ending.CANCELLED.value
-
-    @property
-    def characters(self) -> int:
-        """About what keeping it costs."""
-        if self.outcome is None:
-            return 0
-        texts = (self.outcome.stdout, self.outcome.stderr, self.outcome.shown, self.outcome.error)
-        value = 0 if self.outcome.value is None else len(json.dumps(self.outcome.value))
-        return sum(map(len, texts)) + value + sum(len(image.base64) for image in self.outcome.images)
 
     async def wait(self, seconds: float) -> None:
         """Wait for its end, at most so long.
@@ -127,6 +120,8 @@ class Run:
             self.error = error
         finally:
             self.seconds = time.monotonic() - self.started_at
+            # Once: of a large value it can take a tenth of a second, and whenever a run ends all others are asked.
+            self.characters = _measure(self.outcome) if self.outcome else 0
             self._told.clear()
             self._ended.set()
             self._news.set()
@@ -214,6 +209,12 @@ class Runs:
             if number >= KEPT_RUNS or (number and characters > KEPT_CHARACTERS):
                 del self._runs[run.id]
                 self._handed_over.discard(run.id)
+
+
+def _measure(outcome: Outcome) -> int:
+    texts = (outcome.stdout, outcome.stderr, outcome.shown, outcome.error)
+    value = 0 if outcome.value is None else len(json.dumps(outcome.value))
+    return sum(map(len, texts)) + value + sum(len(image.base64) for image in outcome.images)
 
 
 def _log(run: Run) -> None:

@@ -16,6 +16,8 @@ from dynasaur_mcp.sandbox.outlet import Outlet
 from dynasaur_mcp.stages import tell_stage
 from dynasaur_mcp.types import Check, Ending, Image, Limits, Outcome, Problem, Schemas, Tests, WorkspaceFile
 
+MAX_STEPS_CHARACTERS = 1 << 20
+"""A session's code is kept, and read as a whole to find a function in it: its memory is the server's."""
 _ENDINGS = frozenset(Ending)
 _MAIN_BRANCH = 0
 _HOW_TO_KEEP = "A step that catches KeyboardInterrupt and ends within {:g} s of its time being up is kept."
@@ -58,7 +60,7 @@ class Session:
         self.principal = ""
         self.name = ""
         self.steps: tuple[str, ...] = ()
-        """Code of the steps that count, in order."""
+        """Code of the steps that count, in order; the newest of it, up to MAX_STEPS_CHARACTERS."""
         self.news: tuple[str, ...] = ()
         """Sentences for the notes of the next outcome: what became of the session that had this name before."""
         self.used_at = time.monotonic()
@@ -94,7 +96,7 @@ class Session:
         if answer.done.taken_back:
             self.steps = self.steps[:-1]
         if outcome.ending in (Ending.RETURNED, Ending.RAISED) and not self.is_lost:
-            self.steps += (code,)
+            self.steps = _newest((*self.steps, code))
         elif answer.done.session_lost or self.is_lost:
             self.steps = ()
         return outcome
@@ -281,6 +283,12 @@ class Session:
             "hung": "was not begun: what its code has registered to run at forks (os.register_at_fork) does not end",
             "lost": "ended its own process (os._exit, a crash or a kill)",
         }.get(ending, f"failed ({ending})")
+
+
+def _newest(steps: tuple[str, ...]) -> tuple[str, ...]:
+    while sum(map(len, steps)) > MAX_STEPS_CHARACTERS:
+        steps = steps[1:]
+    return steps
 
 
 def _key_of(name: str, sources: Mapping[str, str], folders: Sequence[str]) -> str:

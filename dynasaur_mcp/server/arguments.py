@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from dynasaur_mcp.errors import ArgumentsInvalid
+from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES
 from dynasaur_mcp.server.text import clean_line
 from dynasaur_mcp.types import JSON, NAME_PATTERN, Problem
 
@@ -57,7 +58,7 @@ class SearchActions(Arguments):
 
 
 class RunPython(Arguments):
-    code: str
+    code: str = Field(max_length=MAX_SOURCE_BYTES)
     session: Session = None
     fork_as: Annotated[
         Annotated[str, AfterValidator(check_session)] | None,

@@ -40,6 +40,11 @@ def renamed(name: str) -> str:
     return GOOD.replace("triple", name).replace("3 * value", "value + 2 * value")
 
 
+async def test_code_of_over_a_megabyte_is_refused_unread(model: Model) -> None:
+    code = f"from actions import triple\nx = [{'[],' * 400_000}]"
+    assert "at most 1000000 characters" in await model.error("run_python", code=code)
+
+
 @pytest.mark.parametrize(
     ("source", "name", "words"),
     [

@@ -73,6 +73,13 @@ async def test_session_killed_by_its_own_step_is_reported_lost_and_begins_anew(o
         assert await shown(session, "'x' in globals()") == "False"
 
 
+async def test_session_keeps_no_more_than_the_newest_code(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        for number in range(3):
+            assert await shown(session, f"{number} #{'x' * 600_000}") == str(number)
+        assert [step[:1] for step in session.steps] == ["2"]
+
+
 async def test_bytes_that_are_no_text_are_shown_with_replacement(open_sandbox: OpenPool) -> None:
     async with open_sandbox() as pool, pool.session("me") as session:
         outcome = await run(session, "import os\nos.write(1, b'a\\xffb\\n'); print('\\ud800'); os.write(2, b'\\x00')")
