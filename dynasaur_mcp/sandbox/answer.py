@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from dynasaur_mcp.sandbox.wire import MAX_SCHEMAS_BYTES, measure
+
 
 class _File(BaseModel):
     path: str = Field(max_length=4096)
@@ -32,9 +34,27 @@ class _Picture(BaseModel):
 
 
 class _Schemas(BaseModel):
+    """Published to every client, whose validators would fetch what a reference names."""
+
     input: dict[str, Any]
     output: dict[str, Any]
     wraps_result: bool
+
+    @field_validator("input", "output")
+    @classmethod
+    def _stands_alone(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        if schema.get("type") != "object" or measure(schema) > MAX_SCHEMAS_BYTES:
+            raise ValueError("no schema of an object")
+        waiting: list[Any] = [schema]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, list):
+                waiting += node
+            elif isinstance(node, dict):
+                if any(key.startswith("$") and isinstance(value, str) for key, value in node.items()):
+                    raise ValueError("a reference")
+                waiting += [value for key, value in node.items() if key not in ("const", "default", "enum", "examples")]
+        return schema
 
 
 class Done(BaseModel):

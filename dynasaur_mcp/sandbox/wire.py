@@ -24,6 +24,8 @@ MAX_DONE_BYTES = 8 << 20
 """Of how a job ended: a value, its text and pictures, or a piece of a file."""
 MAX_VALUE_BYTES = 2 << 20
 """Of what an action returned, as JSON."""
+MAX_SCHEMAS_BYTES = 100_000
+"""Of an action's schemas: they stand in the tool list of each client, which takes a megabyte in one message."""
 NET_WINDOW_BYTES = 256 << 10
 """Of one connection, one way: what may be under way before the other side has said that it has passed on as much."""
 NET_CHUNK_BYTES = 48 << 10

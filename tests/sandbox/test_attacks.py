@@ -825,6 +825,28 @@ async def test_more_than_any_job_gives_is_never_taken_over(attacked: Attacked, d
         assert (outcome.images, outcome.files, outcome.shown) == ((), (), "")
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "{'type': 'object', 'properties': {'a': {'$ref': 'http://127.0.0.1:1/'}}}",
+        "{'type': 'object', '$schema': 'http://127.0.0.1:1/'}",
+        "{'type': 'string'}",
+        "{'type': 'object', 'properties': {'a': {'description': 'x' * 200_000}}}",
+    ],
+    ids=["a reference", "another dialect", "no object", "a large one"],
+)
+async def test_false_schemas_are_never_taken_over(open_sandbox: OpenPool, schema: str) -> None:
+    forged = f"import json, os, socket, struct\n{FAKE_DONE}\nschema = {schema}\n"
+    forged += (
+        "finish(ending='returned', passed=1, schemas={'input': schema, 'output': schema, 'wraps_result': False})\n"
+    )
+    async with open_sandbox() as pool:
+        check = await pool.workers.check("add", {"add": f"{forged}\n{ADD}"}, ())
+        assert check.schemas is None
+        assert [str(problem)[:18] for problem in check.problems] == ["Importing it ended"]
+        assert (await pool.workers.check("add", {"add": ADD}, ())).schemas is not None
+
+
 # Attacks by files that are taken out of a workspace, or are put into it.
 
 TAKEN = """

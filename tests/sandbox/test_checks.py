@@ -29,6 +29,15 @@ async def test_check_gives_schemas_and_test_results(open_sandbox: OpenPool) -> N
         assert check.schemas.output["properties"] == {"result": {"type": "integer"}}
 
 
+async def test_schemas_too_large_for_a_tool_list_are_refused(open_sandbox: OpenPool) -> None:
+    source = "from typing import Literal\n" + ADD.replace("int", f"Literal[{', '.join(map(str, range(30_000)))}]", 1)
+    async with open_sandbox() as pool:
+        check = await pool.workers.check("add", {"add": source}, ())
+        assert check.schemas is None
+        assert check.is_unfit
+        assert "100,000 at most" in str(check.problems[0])
+
+
 async def test_checks_of_a_batch_find_nothing_of_each_other(open_sandbox: OpenPool) -> None:
     leaving = '''
         import math, os, pathlib, subprocess, sys

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
-from dynasaur_mcp.sandbox.wire import encode_json, measure
+from dynasaur_mcp.sandbox.wire import MAX_SCHEMAS_BYTES, encode_json, measure
 from dynasaur_mcp.sandbox.worker.display import is_picture, is_table
 
 MAX_MISFITS = 20
@@ -121,7 +121,11 @@ class Signature:
         return dumped, size
 
     def schemas(self) -> dict[str, Any]:
-        """`input`, `output`, `wraps_result`, as in `Schemas`."""
+        """`input`, `output`, `wraps_result`, as in `Schemas`.
+
+        Raises:
+            SchemaError: they are too large.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
             given = _self_contained(self.model.model_json_schema(by_alias=True))
@@ -131,7 +135,13 @@ class Signature:
         if wraps:
             result = {"type": "object", "properties": {"result": result}, "required": ["result"]}
         result.setdefault("properties", {})
-        return {"input": given, "output": result, "wraps_result": wraps}
+        schemas = {"input": given, "output": result, "wraps_result": wraps}
+        if (size := measure(schemas)) > MAX_SCHEMAS_BYTES:
+            raise SchemaError(
+                f"The schemas of its types take {size:,} bytes: {MAX_SCHEMAS_BYTES:,} at most, as each client reads "
+                "them. Shorten what a Literal, an Enum or a default lists, or take plainer types."
+            )
+        return schemas
 
 
 def describe_misfits(error: ValidationError) -> list[str]:
@@ -192,7 +202,10 @@ def _self_contained(schema: dict[str, Any]) -> dict[str, Any]:
             return inline({**definitions.get(name, {}), **beside}, (*open_names, name))
         kept = {}
         for key, value in node.items():
-            if is_schema and (key in ("title", "discriminator") or (key == "default" and not _is_json(value))):
+            # What is left with a `$` would have clients read it by the rules of another, or fetch it.
+            if is_schema and (key in ("title", "discriminator") or key.startswith("$")):
+                continue
+            if is_schema and key == "default" and not _is_json(value):
                 continue
             if is_schema and key in ("default", "const", "enum", "examples"):
                 kept[key] = value
