@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from dynasaur_mcp.runs import Run
 
 MAX_FILES = 20
+NAME_CHARACTERS, NAMES_CHARACTERS = 200, 2000
+"""Of one function that a step defined, and of all."""
 
 
 def result_of_text(text: str) -> CallToolResult:
@@ -201,8 +203,9 @@ def describe_rest(outcome: Outcome, limit: int, *, where: str = "", notes: Seque
 def describe_defined(outcome: Outcome, session: str) -> str:
     if not outcome.defined:
         return ""
-    keep = f"define_action(from_session={session!r}, name={outcome.defined[-1]!r})"
-    return f"Functions defined: {', '.join(outcome.defined)}. Worth keeping? {keep}"
+    keep = f"define_action(from_session={session!r}, name={clean_line(outcome.defined[-1], NAME_CHARACTERS)!r})"
+    names = clean_line(", ".join(outcome.defined), NAMES_CHARACTERS)
+    return f"Functions defined: {names}. Worth keeping? {keep}"
 
 
 def present_definition(definition: Definition, *, listed: bool) -> CallToolResult:

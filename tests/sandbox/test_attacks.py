@@ -826,6 +826,29 @@ async def test_more_than_any_job_gives_is_never_taken_over(attacked: Attacked, d
 
 
 @pytest.mark.parametrize(
+    "done",
+    [
+        "ending='returned', taken_back=True",
+        "ending='returned', session_lost=True",
+        "ending='raised', overran=True, killed=True",
+        "ending='gone'",
+        "ending='full'",
+        "ending='timeout'",
+    ],
+    ids=["step before undone", "session lost", "overrun", "packages gone", "no room", "time over"],
+)
+async def test_what_becomes_of_a_session_is_not_for_its_steps_to_say(attacked: Attacked, done: str) -> None:
+    async with attacked() as target:
+        await target.step("def f() -> int: return 2")
+        steps = target.session.steps
+        outcome = await target.step(f"{FAKE_DONE}\nfinish({done})")
+        said = " ".join((outcome.error, *outcome.notes))
+        assert not any(word in said for word in ("taken back", "are lost", "was stopped", "not begun")), said
+        assert target.session.steps[: len(steps)] == steps
+        assert await target.value("f()") == "2"
+
+
+@pytest.mark.parametrize(
     "schema",
     [
         "{'type': 'object', 'properties': {'a': {'$ref': 'http://127.0.0.1:1/'}}}",

@@ -28,6 +28,9 @@ FORK_SECONDS = 15.0
 _END_SECONDS = 1.0
 _MEMORY_SECONDS = 0.05
 """Between two looks at memory."""
+_JOBS_ENDINGS = frozenset({"returned", "raised", "memory", "output", "misfit", "ruined"})
+_SUPERVISORS_WORDS = frozenset({"overran", "killed", "session_lost", "taken_back"})
+"""On what becomes of a session: the server acts on them."""
 _PART_BYTES = 1 << 16
 """Of what a job says or prints, read at once."""
 _PROOF_BYTES = len(encode_frame(PROOF))
@@ -301,7 +304,7 @@ class Job:
                 self.done = {"ending": "lost" if is_over else "ruined"}
             for message in self._reader.feed(data):
                 if isinstance(message.get("done"), dict) and isinstance(message["done"].get("ending"), str):
-                    self.done = message["done"] if _can_be_sent(message["done"]) else {"ending": "lost"}
+                    self.done = _read_done(message["done"])
                     break
                 self._phase = str(message.get("phase", ""))[:100]
             return bool(data)
@@ -310,6 +313,13 @@ class Job:
         except (OSError, FrameError):
             self.done = self.done or {"ending": "lost"}
             return False
+
+
+def _read_done(done: dict[str, Any]) -> dict[str, Any]:
+    """What a job says of its end, as far as that is its to say: user code may have made the frame itself."""
+    if done["ending"] not in _JOBS_ENDINGS or not _can_be_sent(done):
+        return {"ending": "lost"}
+    return {name: said for name, said in done.items() if name not in _SUPERVISORS_WORDS}
 
 
 def _can_be_sent(done: dict[str, Any]) -> bool:
