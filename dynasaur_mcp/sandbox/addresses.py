@@ -10,6 +10,8 @@ from contextlib import suppress
 from dynasaur_mcp.hosts import HTTP_PORTS, Host, explain_refusal, read_host
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NEVER_PUBLIC = [ipaddress.ip_network(text) for text in ("192.0.0.0/24", "fec0::/10", "3fff::/20", "5f00::/16")]
+"""Which the Python of a server may take for global, as older ones do. In the first is a cloud's metadata service."""
 
 
 class RefusedError(Exception):
@@ -53,4 +55,6 @@ def is_public(address: str) -> bool:
             return False
         if inner := ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None):
             return is_public(str(inner))
+    if any(ip in network for network in _NEVER_PUBLIC):
+        return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
