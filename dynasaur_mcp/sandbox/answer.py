@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from dynasaur_mcp.sandbox.wire import MAX_SCHEMAS_BYTES, measure
+
+_TEXTS = 25
+_TEXT_CHARACTERS = 21_000
 
 
 class _File(BaseModel):
@@ -31,6 +34,14 @@ class _Item(BaseModel):
 class _Picture(BaseModel):
     mime_type: Literal["image/png"]
     base64: str = Field(pattern=r"^[A-Za-z0-9+/]*=*$", max_length=1 << 20)
+
+
+def _cut(texts: list[str]) -> list[str]:
+    return [text[:_TEXT_CHARACTERS] for text in texts[:_TEXTS]]
+
+
+_Texts = Annotated[list[str], AfterValidator(_cut)]
+"""Told whole to who calls an action, whoever wrote that: together they fit the message of an answer."""
 
 
 class _Schemas(BaseModel):
@@ -87,7 +98,7 @@ class Done(BaseModel):
     remarks: list[Annotated[str, Field(max_length=1000)]] = Field(default_factory=list, max_length=50)
     """On how the value is shown."""
     defined: list[str] = Field(default_factory=list)
-    misfits: list[str] = Field(default_factory=list)
+    misfits: _Texts = Field(default_factory=list)
     dropped_bytes: int = 0
     in_place: bool = False
     killed: bool = False
@@ -98,11 +109,11 @@ class Done(BaseModel):
     """Packages asked for that a step's interpreter has imported in another version."""
     phase: str = ""
     bytes: int = Field(default=0, ge=0)
-    problems: list[str] = Field(default_factory=list)
+    problems: _Texts = Field(default_factory=list)
     is_unfit: bool = False
     schemas: _Schemas | None = None
     passed: int = 0
-    failures: list[str] = Field(default_factory=list)
+    failures: _Texts = Field(default_factory=list)
     as_new: bool = False
     """After a check: nothing of it is left in the worker."""
     items: list[_Item] = Field(default_factory=list)

@@ -22,7 +22,7 @@ import anyio
 import psutil
 import pytest
 
-from dynasaur_mcp.errors import FileRefused
+from dynasaur_mcp.errors import ArgumentsInvalid, FileRefused
 from dynasaur_mcp.sandbox.cgroup import find_place
 from dynasaur_mcp.sandbox.container import HOME_LABEL
 from dynasaur_mcp.sandbox.engine import connect
@@ -823,6 +823,16 @@ async def test_more_than_any_job_gives_is_never_taken_over(attacked: Attacked, d
         outcome = await target.step(f"{FAKE_DONE}\nfinish(ending='returned', {done})")
         assert outcome.ending is Ending.LOST
         assert (outcome.images, outcome.files, outcome.shown) == ((), (), "")
+
+
+async def test_false_misfits_fit_a_message(attacked: Attacked) -> None:
+    source = f"import json, os, socket, struct\n{FAKE_DONE}\ndef give() -> None:\n    "
+    source += "finish(ending='misfit', misfits=%s)\n"
+    async with attacked(actions=3) as target:
+        for misfits in ("['x'] * 300_000", "['x' * 1_000_000]"):
+            with pytest.raises(ArgumentsInvalid) as refused:
+                await call(target.session, "give", source % misfits)
+            assert len(str(refused.value)) < 600_000
 
 
 @pytest.mark.parametrize(
