@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -22,6 +23,9 @@ from dynasaur_mcp.options import AsJson, Library, Name, Names
 from dynasaur_mcp.settings import read_settings
 from dynasaur_mcp.tables import show_json, show_table
 from dynasaur_mcp.types import LOCAL, Entry, Status
+
+_HIDING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Orders to a terminal, and to who lays out text from right to left: with them a source shows other than it is."""
 
 
 def list_actions(library: Library = None, as_json: AsJson = False) -> None:
@@ -51,7 +55,8 @@ def show_action(name: Name, library: Library = None) -> None:
     )
     console = Console()
     if console.is_terminal:
-        console.print(Syntax(entry.action.source, "python", theme="ansi_dark", background_color="default"))
+        source = _HIDING.sub(lambda found: ascii(found[0])[1:-1], entry.action.source.replace("\r\n", "\n"))
+        console.print(Syntax(source, "python", theme="ansi_dark", background_color="default"))
     else:
         typer.echo(entry.action.source, nl=not entry.action.source.endswith("\n"))
 

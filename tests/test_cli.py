@@ -38,6 +38,16 @@ def test_server_says_in_one_line_where_it_does_not_run() -> None:
     assert_one_line(ran, 2, "WSL")
 
 
+def test_what_an_action_hides_from_a_terminal_is_shown(dynasaur: Run, tmp_path: Path) -> None:
+    source = 'def f() -> int:\n    """Give \\x1b[2K one."""\n    return 1  # \x1b[8mhidden \u202ereversed\n'
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "f.py").write_text(source, encoding="utf-8")
+    shown = dynasaur("actions", "show", "f", FORCE_COLOR="1")
+    assert shown.returncode == 0, shown.stderr
+    assert r"\x1b[8mhidden \u202ereversed" in shown.stdout
+    assert "\x1b[8m" not in shown.stdout
+
+
 @pytest.mark.parametrize("group", ["actions", "image"])
 def test_group_without_a_command_prints_its_help(dynasaur: Run, group: str) -> None:
     ran = dynasaur(group)
