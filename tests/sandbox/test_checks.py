@@ -29,6 +29,16 @@ async def test_check_gives_schemas_and_test_results(open_sandbox: OpenPool) -> N
         assert check.schemas.output["properties"] == {"result": {"type": "integer"}}
 
 
+async def test_error_of_an_example_is_told_as_one_of_a_call(open_sandbox: OpenPool) -> None:
+    source = 'def f(path: str) -> str:\n    """F.\n\n    >>> f("none.txt")\n    """\n    return open(path).read()\n'
+    async with open_sandbox() as pool:
+        check = await pool.workers.check("f", {"f": source}, ())
+        (failure,) = check.tests.failures
+        assert failure.startswith('doctest of f: File "actions/f.py", line 4, in actions.f.f\nFailed example:\n')
+        assert "doctest.py" not in failure
+        assert failure.endswith("Hint: /workspace is empty.")
+
+
 async def test_schemas_too_large_for_a_tool_list_are_refused(open_sandbox: OpenPool) -> None:
     source = "from typing import Literal\n" + ADD.replace("int", f"Literal[{', '.join(map(str, range(30_000)))}]", 1)
     async with open_sandbox() as pool:

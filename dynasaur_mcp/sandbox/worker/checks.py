@@ -12,7 +12,8 @@ import io
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -97,10 +98,21 @@ def _run_tests(channel: Channel, module: ModuleType) -> Iterator[tuple[str, str]
             yield name, _run_test(function)
 
 
+class _Runner(doctest.DocTestRunner):
+    """Says of an error what a call that raised it would say: user code only, with a hint."""
+
+    def report_unexpected_exception(
+        self, out: Callable[[str], object], test: doctest.DocTest, example: doctest.Example, exc_info: Any
+    ) -> None:
+        place = f'File "{test.filename}", line {(test.lineno or 0) + example.lineno + 1}, in {test.name}'
+        shown, error = (textwrap.indent(text, "    ") for text in (example.source, describe_exception(exc_info[1])))
+        out(f"{place}\nFailed example:\n{shown}Exception raised:\n{error}\n")
+
+
 def _run_doctest(test: doctest.DocTest) -> str:
     report = io.StringIO()
     try:
-        runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS | doctest.REPORT_ONLY_FIRST_FAILURE)
+        runner = _Runner(verbose=False, optionflags=doctest.ELLIPSIS | doctest.REPORT_ONLY_FIRST_FAILURE)
         runner.run(test, out=report.write)
     except KeyboardInterrupt:
         raise
