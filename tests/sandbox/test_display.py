@@ -184,6 +184,33 @@ async def test_missing_file_comes_with_what_there_is(open_sandbox: OpenPool) -> 
         assert (await session.run("open('none')", {}, ())).error.endswith("and 93 more.")
 
 
+async def test_missing_program_is_not_looked_for_in_the_workspace(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        program = await session.run("import subprocess, sys\nsubprocess.run(['nosuch', '-x'])", {}, ())
+        assert program.error.endswith("Hint: the sandbox has no program 'nosuch'.")
+        folder = await session.run("subprocess.run([sys.executable, '-V'], cwd='nosuch')", {}, ())
+        assert folder.error.endswith("Hint: /workspace is empty.")
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("%pip install -q numpy pandas==2.3", 'Hint: packages come with the call: run_python(requirements=["numpy", '),
+        ("!python -m pip install numpy", 'run_python(requirements=["numpy"]).'),
+        ("x = 1\n%matplotlib inline", "Hint: this is Python without IPython's ! and %"),
+        ("!ls", "Hint: this is Python without IPython's ! and %"),
+        ("x = 5 %", ""),
+    ],
+)
+async def test_what_only_ipython_understands_is_told_with_what_to_do(
+    open_sandbox: OpenPool, code: str, hint: str
+) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        error = (await session.run(code, {}, ())).error
+        assert hint in error
+        assert ("Hint: " in error) == bool(hint)
+
+
 async def test_step_that_catches_the_interrupt_and_ends_in_time_is_kept(open_sandbox: OpenPool) -> None:
     # Not `while True: done += 1` on one line: CPython 3.11 leaves that loop out of the `try`.
     code = """

@@ -57,6 +57,25 @@ async def test_code_that_does_not_parse_changes_nothing_and_names_its_line(open_
         assert (await run(session, "x")).ending is Ending.RAISED
 
 
+async def test_error_marks_its_place_in_the_line(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        outcome = await run(session, "text = '\x0c\u2028'\nx = 1; print(nothing)")
+        assert outcome.error.splitlines()[-3:-1] == ["    x = 1; print(nothing)", "                 ^^^^^^^"]
+        outcome = await run(session, "x = 1\nreturn x")
+        assert outcome.error.splitlines()[1] == "    return x"
+
+
+@pytest.mark.parametrize(
+    "code", ["exit()", "import sys\nwith open('out', 'w') as sys.stdout: pass", "import sys\nsys.stderr.close()"]
+)
+async def test_streams_that_a_step_closed_are_open_again(open_sandbox: OpenPool, code: str) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, code)
+        outcome = await run(session, "import sys\nhelp(len)\nprint('é\\ud800', file=sys.stderr)\nsys.stdin.read()")
+        assert (outcome.shown, outcome.stderr) == ("''", "é\\ud800\n")
+        assert "Return the number of items" in outcome.stdout
+
+
 async def test_what_an_overrunning_step_printed_is_there(open_sandbox: OpenPool) -> None:
     async with open_sandbox() as pool, pool.session("me") as session:
         outcome = await run(session, "print('before')\nwhile True: pass", timeout_seconds=0.3)

@@ -206,7 +206,8 @@ def _describe_ruin(error: BaseException, done: dict[str, Any]) -> bytes:
 
 
 def _settle(done: dict[str, Any]) -> None:
-    """Of a process that lives on: no timer is left to end it, and no later descriptor gets a standard one's number."""
+    """Of a process that lives on: no timer is left to end it, no later descriptor gets a standard one's number, and its
+    streams are open."""
     for timer in (ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF):
         setitimer(timer, 0)
     if raised := recover():
@@ -216,6 +217,12 @@ def _settle(done: dict[str, Any]) -> None:
         dup2(null, number)
     if null > 2:
         close(null)
+    # `exit()` closes stdin, without which there is no `help`; `with open(…) as sys.stdout` leaves a closed file there.
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        with suppress(BaseException):  # boundary: user code may have put anything in its place
+            if getattr(sys, name).closed:
+                stream = open(number, mode, 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+                setattr(sys, name, stream)
 
 
 def _flush() -> None:

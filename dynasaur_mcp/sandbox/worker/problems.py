@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from _socket import gaierror
+from linecache import getline
 from traceback import StackSummary, TracebackException
 
 from dynasaur_mcp.sandbox.worker.workspaces import ASIDE, WORKSPACE
@@ -45,6 +46,9 @@ def describe_exception(error: BaseException) -> str:
     """The traceback. Never raises, whatever the exception's own methods do."""
     try:
         shown = TracebackException.from_exception(error, limit=-100, compact=True)
+        if isinstance(error, SyntaxError) and not error.text:
+            # What only the compiler finds, after the parser, knows its line by number alone.
+            shown.text = getline(str(error.filename), error.lineno or 0)
         _keep_user_frames(shown)
         lines, hint = "".join(shown.format()), hint_for(error)
     except BaseException:  # boundary: __str__ and friends of user code, or an import without a descriptor left for it
@@ -63,7 +67,8 @@ def _describe_last_line(error: BaseException) -> str:
 
 def hint_for(error: BaseException) -> str:
     """What to do about it, in one line, where the cause is known."""
-    return next(filter(None, (hint(error) for hint in (_hint_at_missing, _hint_at_network, _hint_at_files))), "")
+    hints = (_hint_at_missing, _hint_at_network, _hint_at_files, _hint_at_magic)
+    return next(filter(None, (hint(error) for hint in hints)), "")
 
 
 def _hint_at_missing(error: BaseException) -> str:
@@ -91,6 +96,8 @@ def _hint_at_files(error: BaseException) -> str:
     """Of a file that is not there: what is, the likeliest first."""
     if not isinstance(error, FileNotFoundError) or not isinstance(error.filename, str):
         return ""
+    if _is_of_a_program(error):
+        return f"Hint: the sandbox has no program {error.filename[:60]!r}.\n"
     there = sorted(name for name in os.listdir(WORKSPACE) if name != ASIDE)
     if not there:
         return "Hint: /workspace is empty.\n"
@@ -100,6 +107,33 @@ def _hint_at_files(error: BaseException) -> str:
     names = [*near, *(name for name in there if name not in near)]
     more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
     return f"Hint: in /workspace there is {', '.join(repr(name)[:60] for name in names[:_MAX_NAMES])}{more}.\n"
+
+
+def _is_of_a_program(error: OSError) -> bool:
+    """Whether it is what was to be run that is not there; not the folder to run it in."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    frame = trace and trace.tb_frame
+    return bool(frame and frame.f_globals.get("__name__") == "subprocess" and frame.f_locals["cwd"] != error.filename)
+
+
+def _hint_at_magic(error: BaseException) -> str:
+    """Of a line that only IPython or a shell understands: how to have what it is for."""
+    if not isinstance(error, SyntaxError) or not str(error.filename).startswith("<step "):
+        return ""
+    line = (error.text or "").strip()
+    words = line.lstrip("!%").split()
+    if "install" in words and {"pip", "pip3"} & set(words):
+        names = [word for word in words[words.index("install") + 1 :] if not word.startswith("-")]
+        wanted = ", ".join(f'"{name}"' for name in names) or "…"
+        return f"Hint: packages come with the call: run_python(requirements=[{wanted}]).\n"
+    if not line.startswith(("!", "%")):
+        return ""
+    shell = (
+        "subprocess.run(…, shell=True) runs a command" if os.path.exists("/bin/sh") else "and there is no shell here"
+    )
+    return f"Hint: this is Python without IPython's ! and %, {shell}.\n"
 
 
 def _missing_module(error: BaseException) -> str:
