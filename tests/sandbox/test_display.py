@@ -49,14 +49,32 @@ for width in (2, 3):
         assert [size_of(image) for image in figure.images] == [(400, 100)]
         many = await run(session, "for _ in range(6): plt.figure(figsize=(1, 1))")
         assert len(many.images) == 4
-        assert [note.split(":")[0] for note in many.notes] == ["A picture is left out"] * 2
+        assert [note.split(". ")[0] for note in many.notes] == ["Pictures left out: 2"]
         picture = await run(session, "from PIL import Image\nImage.new('RGB', (64, 48), 'red')")
         assert [size_of(image) for image in picture.images] == [(64, 48)]
         assert picture.shown == "Image of 64x48 pixels"
+        for mode in ("CMYK", "YCbCr", "HSV", "F"):
+            picture = await run(session, f"Image.new({mode!r}, (64, 48))")
+            assert [size_of(image) for image in picture.images] == [(64, 48)]
+        nothing = await run(session, "Image.new('RGB', (0, 5))")
+        assert (nothing.images, "size=0x5" in nothing.shown) == ((), True)
         huge = await run(session, "import os\nImage.frombytes('RGB', (1000, 1000), os.urandom(3_000_000))")
         (smaller,) = huge.images
         assert size_of(smaller) == (500, 500)
         assert huge.notes[0].startswith("A picture is shown at 1/2 of its size")
+
+
+async def test_figure_that_cannot_be_drawn_is_told_once(open_sandbox: OpenPool) -> None:
+    bad = "from matplotlib import pyplot as plt\nplt.figure(figsize=(1, 1)).text(0, 0, r'$\\bad{$')\n'done'"
+    async with open_sandbox(memory_bytes=1 << 30) as pool, pool.session("me") as session:
+        outcome = await run(session, bad, "matplotlib")
+        assert (outcome.shown, outcome.images) == ("'done'", ())
+        assert outcome.notes[0].startswith("A picture could not be drawn: ValueError: ")
+        assert (await run(session, "plt.get_fignums()")).shown == "[]"
+        glyph = await run(session, "plt.figure(figsize=(1, 1)).text(0, 0, '\u6f22')")
+        assert len(glyph.images) == 1
+        assert glyph.stderr == ""
+        assert glyph.notes[0].startswith("While a picture was drawn: Glyph 28450 ")
 
 
 async def test_value_that_gives_no_picture_of_itself_is_shown_as_text(open_sandbox: OpenPool) -> None:
@@ -107,6 +125,20 @@ def table(rows: int) -> pd.DataFrame:
         assert check.schemas.output["properties"] == {"result": {"type": "string"}}
 
 
+async def test_numbers_of_numpy_are_returned_deep_in_a_value_too(open_sandbox: OpenPool) -> None:
+    source = """
+import numpy as np
+def f(n: int) -> dict:
+    rows = [np.arange(n), np.bool_(True), np.float32(.5)]
+    return {"count": np.int64(n), "rows": rows, "none": object if n > 5 else None}
+"""
+    async with open_sandbox(memory_bytes=1 << 30) as pool, pool.session("me") as session:
+        made = await session.call("f", {"f": source}, ("numpy",), {"n": 2})
+        assert made.value == {"count": 2, "rows": [[0, 1], True, 0.5], "none": None}
+        odd = await session.call("f", {"f": source}, ("numpy",), {"n": 6})
+        assert odd.error.startswith("JSON cannot hold the return value: there is a type in it. ")
+
+
 async def test_small_table_is_shown_whole_and_a_large_one_goes_into_a_file(open_sandbox: OpenPool) -> None:
     async with open_sandbox(memory_bytes=1 << 30) as pool, pool.session("me") as session:
         small = await run(session, "import pandas as pd\npd.DataFrame({'a|b': [1, 2], 'c': ['x\\ny', None]})", "pandas")
@@ -136,6 +168,24 @@ async def test_small_table_is_shown_whole_and_a_large_one_goes_into_a_file(open_
         assert (too_large.links, "too large to be saved by itself" in too_large.notes[0]) == ((), True)
         empty = await run(session, "pd.DataFrame()")
         assert empty.shown.startswith("DataFrame of 0 rows x 0 columns")
+
+
+async def test_table_is_shown_whatever_its_index_is_called(open_sandbox: OpenPool) -> None:
+    rows = {
+        "t.groupby('a')['a'].count()": ["| a | a |", "| --- | --- |", "| 1 | 2 |", "| 2 | 1 |"],
+        "t.set_index(['a', 'b'], drop=False)[['b']].head(1)": ["| a | b | b |", "| --- | --- | --- |", "| 1 | x | x |"],
+        "t.groupby('a').agg({'b': ['count']}).head(1)": ["| a | ('b', 'count') |", "| --- | --- |", "| 1 | 2 |"],
+        "pd.DataFrame({'v': [5]}, index=pd.MultiIndex.from_tuples([(1, 2)]))": [
+            "| level_0 | level_1 | v |",
+            "| --- | --- | --- |",
+            "| 1 | 2 | 5 |",
+        ],
+        "t[[]]": [],
+    }
+    async with open_sandbox(memory_bytes=1 << 30) as pool, pool.session("me") as session:
+        await run(session, "import pandas as pd\nt = pd.DataFrame({'a': [1, 1, 2], 'b': list('xyz')})", "pandas")
+        for code, table in rows.items():
+            assert (await run(session, code)).shown.splitlines()[2:] == table
 
 
 async def test_table_of_polars_is_shown_and_saved(open_sandbox: OpenPool) -> None:

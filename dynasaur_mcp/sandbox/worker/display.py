@@ -35,7 +35,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 class Display:
     """How a value is told of."""
 
-    __slots__ = ("images", "links", "notes", "text")
+    __slots__ = ("images", "left_out", "links", "notes", "text")
 
     def __init__(self) -> None:
         self.text = ""
@@ -44,11 +44,16 @@ class Display:
         """Files of the workspace that hold the value, relative to it."""
         self.notes: list[str] = []
         """What is not shown as it is, one sentence each."""
+        self.left_out = 0
+        """Pictures beyond MAX_IMAGES."""
 
     @property
     def fields(self) -> dict[str, Any]:
         """For a `done` frame, but the text."""
-        return {"images": self.images, "links": self.links, "remarks": self.notes}
+        notes = list(dict.fromkeys(self.notes))
+        if self.left_out:
+            notes.append(f"Pictures left out: {self.left_out}. {MAX_IMAGES} are shown at most: save others by savefig.")
+        return {"images": self.images, "links": self.links, "remarks": notes}
 
 
 def display(value: Any) -> Display:
@@ -83,11 +88,14 @@ def add_figures(shown: Display, value: Any = None) -> None:
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is None or not hasattr(pyplot, "get_fignums"):  # user code may still be importing it
         return
-    for number in pyplot.get_fignums():
-        figure = pyplot.figure(number)
-        if figure is not value:
-            _add_picture(figure, shown)
-    pyplot.close("all")
+    try:
+        for number in pyplot.get_fignums():
+            figure = pyplot.figure(number)
+            if figure is not value:
+                _add_picture(figure, shown)
+    finally:
+        # One that cannot be drawn, or not in time, is not met again at the end of each later step.
+        pyplot.close("all")
 
 
 def _size_of(picture: Any) -> str:
@@ -98,9 +106,21 @@ def _size_of(picture: Any) -> str:
 def _add_picture(picture: Any, shown: Display) -> bool:
     """Whether it is one: `_repr_png_` may give None."""
     if len(shown.images) == MAX_IMAGES:
-        shown.notes.append(f"A picture is left out: {MAX_IMAGES} are shown at most. Save others by savefig or save.")
+        shown.left_out += 1
         return True
-    data, smaller = _render(picture)
+    import warnings
+
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            data, smaller = _render(picture)
+    except MemoryError:
+        raise
+    except Exception as error:  # boundary: libraries and user code
+        shown.notes.append(
+            f"A picture could not be drawn: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        )
+        return False
+    shown.notes += [f"While a picture was drawn: {str(warning.message)[:300]}" for warning in warned]
     if len(data) > MAX_IMAGE_BYTES:
         hint = "Save it to a file"
         shown.notes.append(f"A picture of {len(data):,} bytes is left out: {MAX_IMAGE_BYTES:,} at most. {hint}.")
@@ -130,6 +150,10 @@ def _render(picture: Any) -> tuple[bytes, int]:
                 break
         return buffer.getvalue(), divisor
     data = picture._repr_png_() or b""
+    if not data and hasattr(picture, "convert"):
+        # PNG has no CMYK and the like.
+        picture = picture.convert("RGB")
+        data = picture._repr_png_() or b""
     divisor = 1
     while len(data) > MAX_IMAGE_BYTES and divisor < 64 and hasattr(picture, "reduce"):
         divisor *= 2
@@ -145,12 +169,13 @@ def _show_table(table: Any, shown: Display) -> None:
     frame = table if len(table.shape) == 2 else table.to_frame()
     has_index = is_pandas and not _is_trivial(frame.index)
     if is_pandas:
-        part = frame.iloc[:MAX_TABLE_ROWS, :MAX_TABLE_COLUMNS]
-        part = part.reset_index() if has_index else part
-        names, cells = list(map(str, part.columns)), [list(row) for row in part.itertuples(index=False)]
+        names, cells = _pandas_cells(frame.iloc[:MAX_TABLE_ROWS, :MAX_TABLE_COLUMNS], has_index)
     else:
         part = frame[:MAX_TABLE_ROWS, :MAX_TABLE_COLUMNS]
         names, cells = list(part.columns), part.rows()
+    if not names:
+        shown.text = kind
+        return
     texts = [[_cell(value) for value in row] for row in cells]
     lines = [_row(list(map(_cell, names))), _row(["---"] * len(names)), *map(_row, texts)]
     is_whole = rows <= MAX_TABLE_ROWS and columns <= MAX_TABLE_COLUMNS
@@ -173,6 +198,18 @@ def _show_table(table: Any, shown: Display) -> None:
         shown.notes.append(f"The table could not be saved as CSV: {str(error)[:200]}.")
         return
     _link(path, shown)
+
+
+def _pandas_cells(part: Any, has_index: bool) -> tuple[list[Any], list[list[Any]]]:
+    """Not by `reset_index`: an index may have the name of a column."""
+    rows = [list(row) for row in part.itertuples(name=None)]
+    if not has_index:
+        return list(part.columns), [row[1:] for row in rows]
+    levels = list(part.index.names)
+    if len(levels) == 1:
+        return ["index" if levels[0] is None else levels[0], *part.columns], rows
+    names = [f"level_{number}" if name is None else name for number, name in enumerate(levels)]
+    return [*names, *part.columns], [[*row[0], *row[1:]] for row in rows]
 
 
 def _is_trivial(index: Any) -> bool:

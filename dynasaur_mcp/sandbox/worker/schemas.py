@@ -99,7 +99,7 @@ class Signature:
         Raises:
             ValueMisfitError
         """
-        if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
+        if _is_of_numpy(value):
             value = value.tolist()
         try:
             valid = self.returns.validate_python(value)
@@ -111,12 +111,12 @@ class Signature:
                 " Correct the annotation or the value."
             ) from None
         try:
-            dumped = self.returns.dump_python(valid, mode="json", by_alias=True, warnings=False)
+            dumped = self.returns.dump_python(valid, mode="json", by_alias=True, warnings=False, fallback=_dump_other)
             size = measure(dumped)
         except Exception as error:  # boundary: serialising what user code made
             raise ValueMisfitError(
                 f"JSON cannot hold the return value: {str(error).splitlines()[0]}. "
-                "Return text, numbers, booleans, None, lists and dicts of them."
+                "Return text, finite numbers, booleans, None, lists and dicts of them."
             ) from None
         return dumped, size
 
@@ -142,6 +142,17 @@ class Signature:
                 "them. Shorten what a Literal, an Enum or a default lists, or take plainer types."
             )
         return schemas
+
+
+def _is_of_numpy(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist")
+
+
+def _dump_other(value: Any) -> Any:
+    """What pydantic knows nothing of: numbers and arrays of numpy, deep in a value whose type does not say so."""
+    if _is_of_numpy(value):
+        return value.tolist()
+    raise TypeError(f"there is a {type(value).__qualname__} in it")
 
 
 def describe_misfits(error: ValidationError) -> list[str]:
