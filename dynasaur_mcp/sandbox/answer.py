@@ -98,6 +98,8 @@ class Done(BaseModel):
     remarks: list[Annotated[str, Field(max_length=1000)]] = Field(default_factory=list, max_length=50)
     """On how the value is shown."""
     defined: list[str] = Field(default_factory=list)
+    ran: str | None = None
+    """Of a step that raised, the code that counts; None if all of it ran."""
     misfits: _Texts = Field(default_factory=list)
     dropped_bytes: int = 0
     in_place: bool = False

@@ -60,7 +60,8 @@ class Session:
         self.principal = ""
         self.name = ""
         self.steps: tuple[str, ...] = ()
-        """Code of the steps that count, in order; the newest of it, up to MAX_STEPS_CHARACTERS."""
+        """Code of the steps that count, in order; of one that raised, what had run; the newest of it, up to
+        MAX_STEPS_CHARACTERS."""
         self.news: tuple[str, ...] = ()
         """Sentences for the notes of the next outcome: what became of the session that had this name before."""
         self.used_at = time.monotonic()
@@ -96,7 +97,7 @@ class Session:
         if answer.done.taken_back:
             self.steps = self.steps[:-1]
         if outcome.ending in (Ending.RETURNED, Ending.RAISED) and not self.is_lost:
-            self.steps = _newest((*self.steps, code))
+            self.steps = _newest((*self.steps, code if answer.done.ran is None else answer.done.ran))
         elif answer.done.session_lost or self.is_lost:
             self.steps = ()
         return outcome

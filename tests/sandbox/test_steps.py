@@ -57,6 +57,26 @@ async def test_code_that_does_not_parse_changes_nothing_and_names_its_line(open_
         assert (await run(session, "x")).ending is Ending.RAISED
 
 
+@pytest.mark.parametrize(
+    ("code", "ran"),
+    [
+        ("a = 1\n1 / 0\na = 2", "a = 1"),
+        ("é = 'é'; 1 / 0; a = 2", "é = 'é'"),
+        ("a = 1\r\ndef f():\r\n    1 / 0\r\nf()\r\n", "a = 1\ndef f():\n    1 / 0"),
+        ("import asyncio\nawait asyncio.sleep(0)\nraise ValueError\na = 2", "import asyncio\nawait asyncio.sleep(0)"),
+        ("a = 1\n@(1 / 0)\ndef f(): ...", "a = 1"),
+        ("if True:\n    a = 1\n    1 / 0\na = 2", "if True:\n    a = 1\n    1 / 0"),
+        ("a = 1\n(yield)", ""),
+        ("a = = 1", ""),
+        ("a = 1\nclass C:\n    __repr__ = None\nC()", "a = 1\nclass C:\n    __repr__ = None\nC()"),
+    ],
+)
+async def test_of_a_step_that_raises_what_had_run_counts(open_sandbox: OpenPool, code: str, ran: str) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        assert (await run(session, code)).ending is Ending.RAISED
+        assert session.steps == (ran,)
+
+
 async def test_error_marks_its_place_in_the_line(open_sandbox: OpenPool) -> None:
     async with open_sandbox() as pool, pool.session("me") as session:
         outcome = await run(session, "text = '\x0c\u2028'\nx = 1; print(nothing)")

@@ -149,6 +149,10 @@ def _version_of(module: ModuleType, name: str) -> tuple[str, str]:
 
 def cache_lines(filename: str, text: str) -> None:
     """Let tracebacks show lines of a source that is no file."""
+    _lines[filename] = (len(text), None, split_lines(text), filename)
+
+
+def split_lines(text: str) -> list[str]:
+    """As Python counts them. The last one ends too, as in a file: what marks a place in it counts on that."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
-    # As of a file, whose last line ends as well: what marks a place in it counts on that.
-    _lines[filename] = (len(text), None, [f"{line}\n" for line in lines], filename)
+    return [f"{line}\n" for line in lines]

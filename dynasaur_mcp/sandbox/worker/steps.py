@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from _ast import (
+    AsyncFor,
     AsyncFunctionDef,
+    AsyncWith,
     Expr,
     Expression,
+    For,
     FunctionDef,
+    If,
+    Match,
     Module,
     PyCF_ALLOW_TOP_LEVEL_AWAIT,
     PyCF_ONLY_AST,
+    Try,
+    TryStar,
+    While,
+    With,
 )
+from contextlib import suppress
 from os import scandir
 from sys import modules
 from time import clock_gettime_ns
 from types import CodeType, ModuleType
 
 from dynasaur_mcp.sandbox.worker.display import add_figures, display
-from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources, cache_lines
+from dynasaur_mcp.sandbox.worker.imports import add_packages, add_sources, cache_lines, split_lines
 from dynasaur_mcp.sandbox.worker.pages import pages
 from dynasaur_mcp.sandbox.worker.problems import describe_exception
 from dynasaur_mcp.sandbox.worker.rehearsal import rehearse_beginning, rehearse_end
@@ -25,6 +35,8 @@ from dynasaur_mcp.sandbox.worker.workspaces import WORKSPACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _ast import stmt
+    from types import TracebackType
     from typing import Any
 
     from dynasaur_mcp.sandbox.worker.forker import Channel
@@ -32,6 +44,7 @@ if TYPE_CHECKING:
 MAX_FILES = 50
 _MAX_FILES_LOOKED_AT = 5000
 _FLAGS = PyCF_ALLOW_TOP_LEVEL_AWAIT
+_COMPOUND = (If, For, AsyncFor, While, With, AsyncWith, Try, TryStar, Match)
 _CO_COROUTINE = 0x80
 """Of `inspect`, which a worker's start would wait for."""
 _CLOCK_REALTIME_COARSE = 5
@@ -71,9 +84,13 @@ def execute(code: str, filename: str, namespace: dict[str, Any], *, shows_figure
         shows_figures: Those that are open, which are closed by that.
     """
     done: dict[str, Any] = {"ending": "returned", "shown": "", "error": "", "defined": []}
+    statements: list[stmt] = []
+    has_run = False
     try:
         tree = _parse(code, filename)
+        statements = list(tree.body)
         value = _execute(tree, filename, namespace)
+        has_run = True
         shown = display(value)
         if shows_figures:
             add_figures(shown, value)
@@ -83,7 +100,32 @@ def execute(code: str, filename: str, namespace: dict[str, Any], *, shows_figure
         done.update(ending="memory", error=describe_exception(error))
     except BaseException as error:  # boundary: user code, SystemExit and KeyboardInterrupt included
         done.update(ending="raised", error=describe_exception(error))
+        with suppress(Exception):  # boundary: user code may have replaced what this uses
+            if not has_run:
+                done["ran"] = _find_what_ran(code, statements, filename, error)
     return done
+
+
+def _find_what_ran(code: str, statements: list[stmt], filename: str, error: BaseException) -> str:
+    """The part of a step that counts: up to the statement that raised, with that if it may have run in part."""
+    place = _find_place(error.__traceback__, filename)
+    ran = [each for each in statements if (each.end_lineno or 0, each.end_col_offset or 0) <= place]
+    ran += [each for each in statements[len(ran) : len(ran) + 1] if place > (0, 0) and isinstance(each, _COMPOUND)]
+    if not ran:
+        return ""
+    *before, last = split_lines(code)[: ran[-1].end_lineno]
+    return "".join(before) + last.encode()[: ran[-1].end_col_offset].decode()
+
+
+def _find_place(trace: TracebackType | None, filename: str) -> tuple[int, int]:
+    """Line and column, in bytes, of what the step was at; zeros if nothing of it ran."""
+    while trace:
+        code = trace.tb_frame.f_code
+        if code.co_filename == filename:
+            line, _, column, _ = list(code.co_positions())[trace.tb_lasti // 2]
+            return line or trace.tb_lineno, column or 0
+        trace = trace.tb_next
+    return 0, 0
 
 
 def _parse(code: str, filename: str) -> Module:
@@ -95,12 +137,13 @@ def _parse(code: str, filename: str) -> Module:
 def _execute(tree: Module, filename: str, namespace: dict[str, Any]) -> Any:
     """Run all statements; the value of the last one if it is an expression, also kept as `_`."""
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], Expr) else None
-    if tree.body:
-        _evaluate(compile(tree, filename, "exec", _FLAGS, dont_inherit=True), namespace)
-    if not isinstance(last, Expr):
-        return None
-    value = _evaluate(compile(Expression(last.value), filename, "eval", _FLAGS, dont_inherit=True), namespace)
-    tree.body.append(last)
+    codes = [compile(tree, filename, "exec", _FLAGS, dont_inherit=True)] if tree.body else []
+    if isinstance(last, Expr):
+        codes.append(compile(Expression(last.value), filename, "eval", _FLAGS, dont_inherit=True))
+        tree.body.append(last)
+    value = None
+    for code in codes:
+        value = _evaluate(code, namespace)
     if value is not None:
         namespace["_"] = value
     return value
