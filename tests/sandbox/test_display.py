@@ -50,6 +50,8 @@ for width in (2, 3):
         many = await run(session, "for _ in range(6): plt.figure(figsize=(1, 1))")
         assert len(many.images) == 4
         assert [note.split(". ")[0] for note in many.notes] == ["Pictures left out: 2"]
+        more = await run(session, "for _ in range(60): plt.figure(figsize=(1, 1))")
+        assert (len(more.images), len(more.notes)) == (4, 1)
         picture = await run(session, "from PIL import Image\nImage.new('RGB', (64, 48), 'red')")
         assert [size_of(image) for image in picture.images] == [(64, 48)]
         assert picture.shown == "Image of 64x48 pixels"
@@ -71,10 +73,12 @@ async def test_figure_that_cannot_be_drawn_is_told_once(open_sandbox: OpenPool) 
         assert (outcome.shown, outcome.images) == ("'done'", ())
         assert outcome.notes[0].startswith("A picture could not be drawn: ValueError: ")
         assert (await run(session, "plt.get_fignums()")).shown == "[]"
-        glyph = await run(session, "plt.figure(figsize=(1, 1)).text(0, 0, '\u6f22')")
+        title = "".join(map(chr, range(0x6F22, 0x6F22 + 70)))
+        glyph = await run(session, f"plt.figure(figsize=(1, 1)).text(0, 0, {title!r})")
         assert len(glyph.images) == 1
         assert glyph.stderr == ""
         assert glyph.notes[0].startswith("While a picture was drawn: Glyph 28450 ")
+        assert len(glyph.notes) == 10
 
 
 async def test_value_that_gives_no_picture_of_itself_is_shown_as_text(open_sandbox: OpenPool) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_SHOWN_CHARACTERS = 256 << 10
 MAX_IMAGES = 4
 MAX_IMAGE_BYTES = 736 << 10
+MAX_NOTES = 10
 MAX_TABLE_ROWS = 10
 MAX_TABLE_COLUMNS = 12
 MAX_CELL_CHARACTERS = 60
@@ -50,7 +51,7 @@ class Display:
     @property
     def fields(self) -> dict[str, Any]:
         """For a `done` frame, but the text."""
-        notes = list(dict.fromkeys(self.notes))
+        notes = list(dict.fromkeys(self.notes))[:MAX_NOTES]
         if self.left_out:
             notes.append(f"Pictures left out: {self.left_out}. {MAX_IMAGES} are shown at most: save others by savefig.")
         return {"images": self.images, "links": self.links, "remarks": notes}
