@@ -85,6 +85,12 @@ async def test_error_marks_its_place_in_the_line(open_sandbox: OpenPool) -> None
         assert outcome.error.splitlines()[1] == "    return x"
 
 
+async def test_program_in_a_step_finds_no_arguments(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        parse = "import argparse, sys\nparser = argparse.ArgumentParser()\nparser.add_argument('--n', default=3)\n"
+        assert await shown(session, f"{parse}sys.argv, parser.parse_args().n") == "([''], 3)"
+
+
 @pytest.mark.parametrize(
     "code", ["exit()", "import sys\nwith open('out', 'w') as sys.stdout: pass", "import sys\nsys.stderr.close()"]
 )

@@ -70,6 +70,8 @@ def _become_template(control: socket, limits: Mapping[str, Any], *, for_calls: b
         from dynasaur_mcp.sandbox.worker.forker import fork_on_request
 
         problems.hosts = tuple(limits["network"])
+        # As of an interactive Python: `argparse` in a step is to find no arguments of the worker's.
+        sys.argv[:] = [""]
         watch_hooks()
         for stream in (sys.stdout, sys.stderr):
             # By line, so that what an overrunning job printed is there; and no character is an error.
