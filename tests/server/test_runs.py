@@ -20,11 +20,12 @@ async def test_run_in_background_is_looked_at_and_cancelled(open_client: OpenCli
         started = await client.call_tool("run_python", {"code": "import time\ntime.sleep(60)", "background": True})
         assert not started.is_error
         run = text_of(started).split("'")[1]
-        going = await client.call_tool("check_run", {"run": run})
+        going = await client.call_tool("check_run", {"run": run, "wait_seconds": 0.1})
         assert "Still running" in text_of(going)
         ended = await client.call_tool("check_run", {"run": run, "cancel": True})
         assert ended.is_error
         assert "cancelled" in text_of(ended)
+        assert ", 0.00 s)" not in text_of(ended)
 
 
 async def test_client_that_gives_up_ends_the_run_and_the_session_goes_on(open_client: OpenClient) -> None:
