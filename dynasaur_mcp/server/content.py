@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from dynasaur_mcp.runs import Run
 
 MAX_FILES = 20
-NAME_CHARACTERS, NAMES_CHARACTERS = 200, 2000
-"""Of one function that a step defined, and of all."""
+MAX_FUNCTIONS, NAME_CHARACTERS = 20, 60
+"""Of those that a step defined, and of the name of one."""
 
 
 def result_of_text(text: str) -> CallToolResult:
@@ -203,9 +203,11 @@ def describe_rest(outcome: Outcome, limit: int, *, where: str = "", notes: Seque
 def describe_defined(outcome: Outcome, session: str) -> str:
     if not outcome.defined:
         return ""
-    keep = f"define_action(from_session={session!r}, name={clean_line(outcome.defined[-1], NAME_CHARACTERS)!r})"
-    names = clean_line(", ".join(outcome.defined), NAMES_CHARACTERS)
-    return f"Functions defined: {names}. Worth keeping? {keep}"
+    names = [clean_line(name, NAME_CHARACTERS) for name in outcome.defined]
+    keep = f"define_action(from_session={session!r}, name={names[-1]!r})"
+    if len(names) > MAX_FUNCTIONS:
+        names[MAX_FUNCTIONS:] = [f"and {len(names) - MAX_FUNCTIONS:,} more"]
+    return f"Functions defined: {', '.join(names)}. Worth keeping? {keep}"
 
 
 def present_definition(definition: Definition, *, listed: bool) -> CallToolResult:

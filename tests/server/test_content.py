@@ -200,6 +200,13 @@ def test_run_shows_value_prints_functions_and_session() -> None:
     )
 
 
+def test_run_that_defines_thousands_of_functions_names_a_few() -> None:
+    defined = tuple(f"f{number}" + "x" * 500 for number in range(5000))
+    text = text_of(content.present_run(Ended(Outcome(Ending.RETURNED, defined=defined)), limit=LIMIT))  # type: ignore[arg-type]
+    assert "and 4,980 more. Worth keeping? define_action(from_session='default', name='f4999x" in text
+    assert len(text) < 2000
+
+
 def test_silent_run_says_so() -> None:
     assert text_of(content.present_run(Ended(Outcome(Ending.RETURNED)), limit=LIMIT)).startswith("Done;")  # type: ignore[arg-type]
 
