@@ -20,13 +20,14 @@ from dynasaur_mcp.library.index import Index
 from dynasaur_mcp.library.reading import add_tags, read_action
 from dynasaur_mcp.library.script import read_script
 from dynasaur_mcp.library.store import Store
-from dynasaur_mcp.library.uses import follow_uses
+from dynasaur_mcp.library.uses import follow_uses, join_requirements
 from dynasaur_mcp.likeness import Alike, compare_alike, find_alike, refuse_likely, refuse_same
 from dynasaur_mcp.replay import Replay, replay_uses
 from dynasaur_mcp.sandbox.pool import DEFAULT_SESSION, Pool
 from dynasaur_mcp.stages import tell_stage
 from dynasaur_mcp.tell import Changed, tell_change
 from dynasaur_mcp.types import Action, Check, Entry, LibraryChanged, Problem, Status
+from dynasaur_mcp.values import Values, compare_values, find_values, tell_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ async def define_action(
     Args:
         tags: Besides those in the source; where it says nothing of tags, besides those of the version it replaces.
             An empty list: those of that version are not kept.
-        anyway: Also if another likely does the same, or it does not do all that the version it replaces does.
+        anyway: Also if another likely does the same, it does not do all that the version it replaces does, or its
+            session has another value than its file.
         is_found: It was an action elsewhere: kept also if nobody should define it anew.
 
     Raises:
@@ -73,10 +75,11 @@ async def define_action(
         ActionAlike: there is one under another name that does the same, or likely does.
         SessionNotFound, SandboxError, LibraryError
     """
+    values: Values = {}
     if source is None:
         async with pool.session(principal, from_session or "", create=False) as session:
-            steps = session.steps
-        source = await anyio.to_thread.run_sync(extract_function, steps, name or "")
+            source = await anyio.to_thread.run_sync(extract_function, session.steps, name or "")
+            values = {} if anyway else await tell_values(session, find_values(source))
 
     def find_denied(name: str) -> Mapping[str, tuple[str, ...]]:
         return follow_uses(store.get, [name], pool.workers.limits.network).denied
@@ -96,6 +99,8 @@ async def define_action(
     check = await check_action(action, store.get, pool)
     if problems := _find_failures(check):
         raise (ActionUnfit if check.is_unfit else ActionInvalid)(f"{action.name!r} was not kept:", problems)
+    if values and (problems := await _find_changed(values, action, store, pool)):
+        raise ActionInvalid(f"{action.name!r} was not kept:", problems)
     tell_stage(f"Checked: {check.tests}")
     is_other = current is not None and current.action.sha256 != action.sha256
     replay = await replay_uses(action, current, principal, store, pool) if current and is_other else Replay()
@@ -118,6 +123,14 @@ async def define_action(
         tell_stage(f"Kept {entry.name!r}: v{entry.version}")
         await tell_change(LibraryChanged(store.revision, (entry.name,)), index, changed)
     return Definition(entry, near, current, find_denied(entry.name), replay)
+
+
+async def _find_changed(values: Values, action: Action, store: Store, pool: Pool) -> list[Problem]:
+    """What the session has as another value than where only the action's file has run."""
+    used = follow_uses(store.get, action.uses)
+    needs = join_requirements({**used.needs, action.name: action.requirements})
+    async with pool.workers.trial() as fresh:
+        return compare_values(values, await tell_values(fresh, list(values), action.source, used.sources, needs))
 
 
 def _read(source: str, name: str | None, tags: Sequence[str], is_found: bool) -> Action:

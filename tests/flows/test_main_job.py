@@ -110,6 +110,44 @@ async def test_function_of_a_session_is_kept_with_what_it_uses(open_client: Open
         assert "SCALE = 10" in source
 
 
+async def test_function_of_a_session_whose_values_its_code_does_not_give_is_refused(open_client: OpenClient) -> None:
+    define = """
+import heapq
+from decimal import Decimal
+WEIGHTS = [3.0, 1.0, 2.0]
+MARKS = {"a", "b", "c"}
+RATES = {"x": (1, MARKS), 2: Decimal("1.5")}
+seen = {}
+def weigh(value: float) -> float:
+    '''Weigh a value.
+
+    >>> weigh(0.0)
+    0.0
+    '''
+    seen[value] = len(MARKS) + len(RATES)
+    return value * WEIGHTS[0]
+"""
+    async with open_client() as model:
+        await model.text("run_python", code=define)
+        await model.text("run_python", code="heapq.heapify(WEIGHTS)\nweigh(2.0)")
+        refused = await model.error("define_action", from_session="default", name="weigh")
+        assert "'WEIGHTS' is list(1.0, 3.0, 2.0) in the session, but list(3.0, 1.0, 2.0) where only this" in refused
+        assert len(refused.splitlines()) == 2
+        await model.text("run_python", code="WEIGHTS = [1.0]")
+        assert "2.0" in await model.text("run_python", code="weigh(2.0)")
+        assert "v1, 1/1 tests, now a tool" in await model.text("define_action", from_session="default", name="weigh")
+        assert "2.0" in await model.text("weigh", value=2.0)
+
+
+async def test_function_of_a_session_is_kept_anyway(open_client: OpenClient) -> None:
+    define = "import random\nSALT = random.random()\ndef salt(n: int) -> float:\n"
+    define += "    '''Add salt.\n\n    >>> salt(1) > 0\n    True\n    '''\n    return n + SALT"
+    async with open_client() as model:
+        await model.text("run_python", code=define)
+        assert "'SALT' is " in await model.error("define_action", from_session="default", name="salt")
+        assert "Kept" in await model.text("define_action", from_session="default", name="salt", anyway=True)
+
+
 async def test_long_run_gives_back_an_id_and_is_waited_for_and_cancelled(open_client: OpenClient) -> None:
     async with open_client(wait_seconds=0.3) as model:
         started = await model.text("run_python", code="import time\nprint('on it')\ntime.sleep(1)\n42")
