@@ -177,7 +177,7 @@ def mime_type_of(path: str) -> str:
 
 
 def describe_failure(outcome: Outcome, limit: int, where: str = "") -> str:
-    error = shorten(outcome.error.strip(), limit, where) or f"It did not return: {outcome.ending.value}."
+    error = shorten(outcome.error.strip("\n"), limit, where) or f"It did not return: {outcome.ending.value}."
     return section("Error", error) if outcome.ending is Ending.RAISED else error
 
 
