@@ -130,10 +130,8 @@ def _hint_at_magic(error: BaseException) -> str:
         return f"Hint: packages come with the call: run_python(requirements=[{wanted}]).\n"
     if not line.startswith(("!", "%")):
         return ""
-    shell = (
-        "subprocess.run(…, shell=True) runs a command" if os.path.exists("/bin/sh") else "and there is no shell here"
-    )
-    return f"Hint: this is Python without IPython's ! and %, {shell}.\n"
+    shell = "; subprocess.run(…, shell=True) runs a command" if os.path.exists("/bin/sh") else ", and without a shell"
+    return f"Hint: this is Python without IPython's ! and %{shell}.\n"
 
 
 def _missing_module(error: BaseException) -> str:
