@@ -114,8 +114,9 @@ def _is_of_a_program(error: OSError) -> bool:
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
-    frame = trace and trace.tb_frame
-    return bool(frame and frame.f_globals.get("__name__") == "subprocess" and frame.f_locals["cwd"] != error.filename)
+    if trace is None or trace.tb_frame.f_globals.get("__name__") != "subprocess":
+        return False
+    return bool(trace.tb_frame.f_locals.get("cwd") != error.filename)
 
 
 def _hint_at_magic(error: BaseException) -> str:
