@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from dynasaur_mcp.types import Ending
+from dynasaur_mcp.values import tell_values
 
 from .conftest import ADD, ALIVE, OpenPool, call, run, shown
 
@@ -83,6 +84,16 @@ async def test_error_marks_its_place_in_the_line(open_sandbox: OpenPool) -> None
         assert outcome.error.splitlines()[-3:-1] == ["    x = 1; print(nothing)", "                 ^^^^^^^"]
         outcome = await run(session, "x = 1\nreturn x")
         assert outcome.error.splitlines()[1] == "    return x"
+
+
+async def test_values_are_told_without_a_step_of_the_session(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = [1, {'b', 'a'}]\nx")
+        told = await tell_values(session, ["x", "nothing"])
+        assert told["x"][0] == "list(1, set('a', 'b'))"
+        assert list(told) == ["x"]
+        assert session.steps == ("x = [1, {'b', 'a'}]\nx",)
+        assert await shown(session, "_ is x") == "True"
 
 
 async def test_program_in_a_step_finds_no_arguments(open_sandbox: OpenPool) -> None:
