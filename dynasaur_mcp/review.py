@@ -30,7 +30,8 @@ _HIDING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 def list_actions(library: Library = None, as_json: AsJson = False) -> None:
     """List all actions, and the files that are none."""
-    with open_store(read_settings(library=library)) as store:
+    settings = read_settings(library=library)
+    with open_store(settings) as store:
         entries = store.entries()
         rows = [
             (one.name, f"v{one.version}", _describe_status(one), str(one.tests), str(one.calls), one.action.summary)
@@ -41,7 +42,8 @@ def list_actions(library: Library = None, as_json: AsJson = False) -> None:
         elif rows:
             show_table(["name", "version", "status", "tests", "calls", "what it does"], rows)
         else:
-            typer.echo("The library has no actions yet: `dynasaur-mcp actions add starter` brings some in.", err=True)
+            add = "`dynasaur-mcp actions add starter` brings some in"
+            typer.echo(f"The library in {settings.library} has no actions yet: {add}.", err=True)
         for broken in store.broken():
             typer.echo(f"{broken.file} is no action: {'; '.join(map(str, broken.problems))}", err=True)
 

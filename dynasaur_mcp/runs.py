@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import secrets
@@ -58,6 +59,10 @@ class Run:
         self._ended = anyio.Event()
         self._news = anyio.Event()
         self._scope = anyio.CancelScope()
+
+    @property
+    def is_over(self) -> bool:
+        return self._ended.is_set()
 
     @property
     def output(self) -> str:
@@ -181,6 +186,12 @@ class Runs:
             raise RunNotFound(f"No run {run_id!r}. A run's id is in the result of its call; old runs are forgotten.")
         return run
 
+    def find_ahead(self, run: Run) -> Run | None:
+        """The oldest that went on in its session when it began and still does, if any: it waits for that."""
+        earlier = itertools.takewhile(lambda other: other is not run, self._runs.values())
+        place = (run.principal, run.session)
+        return next((each for each in earlier if (each.principal, each.session) == place and not each.is_over), None)
+
     def ids(self, principal: str) -> list[str]:
         """Of the runs that this principal was told of, newest first: handed over, or kept for their output."""
         return [
@@ -203,7 +214,7 @@ class Runs:
 
     def _forget_oldest(self) -> None:
         characters = 0
-        ended = [run for run in reversed(self._runs.values()) if run.outcome or run.error]
+        ended = [run for run in reversed(self._runs.values()) if run.is_over]
         for number, run in enumerate(ended):
             characters += run.characters
             if number >= KEPT_RUNS or (number and characters > KEPT_CHARACTERS):

@@ -52,7 +52,7 @@ Session = Annotated[
 
 
 class SearchActions(Arguments):
-    query: str = Field(max_length=2000, description="What it should do")
+    query: str = Field(min_length=1, max_length=2000, description="What it should do")
     limit: int = Field(default=5, ge=1, le=50)
     detail: Literal["signature", "full"] = "signature"
 

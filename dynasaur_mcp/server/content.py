@@ -100,10 +100,13 @@ def structure(entry: Entry, value: JSON) -> dict[str, JSON] | None:
     return value if isinstance(value, dict) else None
 
 
-def present_run(run: Run, *, promised: bool = False, limit: int, knows_links: bool = False) -> CallToolResult:
+def present_run(
+    run: Run, ahead: Run | None = None, *, promised: bool = False, limit: int, knows_links: bool = False
+) -> CallToolResult:
     """What code or a call of an action gave, or how far it is. `promised` as in `present_call`.
 
-    `knows_links` says that the client's protocol version has links to resources.
+    `ahead` is the run that it waits for in its session; `knows_links` says that the client's protocol version has
+    links to resources.
 
     A tool that has promised an output schema has no way to say "not yet" but an error: strict clients refuse any other
     answer without structured content.
@@ -112,10 +115,13 @@ def present_run(run: Run, *, promised: bool = False, limit: int, knows_links: bo
     outcome = run.outcome
     if outcome is None:
         seconds = time.monotonic() - run.started_at
-        head = (
-            f"Still running for {seconds:.0f} s: run {run.id!r} in session {run.session!r}. "
-            "check_run waits for it or cancels it."
-        )
+        name = f"run {run.id!r} in session {run.session!r}"
+        head = f"Still running for {seconds:.0f} s: {name}. check_run waits for it or cancels it."
+        if ahead:
+            head = (
+                f"Waiting for {seconds:.0f} s: {name} begins when run {ahead.id!r} there ends. check_run waits for "
+                "either or cancels it; another session would not have to wait."
+            )
         text = join(head, section("Printed so far", shorten_to_tail(run.output, limit, where)))
         return result_of_error(text) if promised else result_of_text(text)
     outcome = fit_images(outcome)

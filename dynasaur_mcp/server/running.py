@@ -149,5 +149,10 @@ class Running:
             self.runs.hand_over(run)
 
     def _present(self, ctx: Context, run: Run, *, promised: bool = False) -> CallToolResult:
-        knows_links = ctx.protocol_version >= FIRST_WITH_LINKS
-        return content.present_run(run, promised=promised, limit=self.output_characters, knows_links=knows_links)
+        return content.present_run(
+            run,
+            None if run.is_over else self.runs.find_ahead(run),
+            promised=promised,
+            limit=self.output_characters,
+            knows_links=ctx.protocol_version >= FIRST_WITH_LINKS,
+        )

@@ -157,10 +157,12 @@ async def test_long_run_gives_back_an_id_and_is_waited_for_and_cancelled(open_cl
         started = await model.text("run_python", code="while True: pass", background=True, timeout_seconds=60)
         run = started.split("run '")[1].split("'")[0]
         assert "Still running" in await model.text("check_run", run=run, wait_seconds=0.2)
+        waiting = await model.text("run_python", code="1 + 1")
+        assert f"begins when run '{run}' there ends" in waiting
         said = await model.error("check_run", run=run, cancel=True)
         assert "cancelled" in said
         assert "0.00 s" not in said
-        assert "2" in await model.text("run_python", code="1 + 1")
+        assert "2" in await model.text("check_run", run=waiting.split("run '")[1].split("'")[0], wait_seconds=30)
         assert "No run 'nope'" in await model.error("check_run", run="nope")
 
 
