@@ -115,13 +115,12 @@ def present_run(
     outcome = run.outcome
     if outcome is None:
         seconds = time.monotonic() - run.started_at
-        name = f"run {run.id!r} in session {run.session!r}"
-        head = f"Still running for {seconds:.0f} s: {name}. check_run waits for it or cancels it."
+        head = (
+            f"Still running for {seconds:.0f} s: run {run.id!r} in session {run.session!r}. "
+            "check_run waits for it or cancels it."
+        )
         if ahead:
-            head = (
-                f"Waiting for {seconds:.0f} s: {name} begins when run {ahead.id!r} there ends. check_run waits for "
-                "either or cancels it; another session would not have to wait."
-            )
+            head += f" It waits for run {ahead.id!r} there to end: cancel that, or use another session."
         text = join(head, section("Printed so far", shorten_to_tail(run.output, limit, where)))
         return result_of_error(text) if promised else result_of_text(text)
     outcome = fit_images(outcome)

@@ -158,7 +158,7 @@ async def test_long_run_gives_back_an_id_and_is_waited_for_and_cancelled(open_cl
         run = started.split("run '")[1].split("'")[0]
         assert "Still running" in await model.text("check_run", run=run, wait_seconds=0.2)
         waiting = await model.text("run_python", code="1 + 1")
-        assert f"begins when run '{run}' there ends" in waiting
+        assert f"It waits for run '{run}' there to end" in waiting
         said = await model.error("check_run", run=run, cancel=True)
         assert "cancelled" in said
         assert "0.00 s" not in said
