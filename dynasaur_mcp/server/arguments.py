@@ -44,6 +44,12 @@ def check_session(value: str) -> str:
     return value
 
 
+def check_query(value: str) -> str:
+    if not value.strip():
+        raise ValueError("say in words what it should do")
+    return value
+
+
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Session = Annotated[
     Annotated[str, AfterValidator(check_session)] | None,
@@ -52,7 +58,7 @@ Session = Annotated[
 
 
 class SearchActions(Arguments):
-    query: str = Field(min_length=1, max_length=2000, description="What it should do")
+    query: Annotated[str, AfterValidator(check_query)] = Field(max_length=2000, description="What it should do")
     limit: int = Field(default=5, ge=1, le=50)
     detail: Literal["signature", "full"] = "signature"
 
@@ -88,7 +94,7 @@ class DefineAction(Arguments):
     name: str | None = Field(default=None, max_length=200)
     replaces: str | None = Field(default=None, max_length=200, description="Action this is a new version of")
     anyway: bool = Field(default=False, description="Keep it despite a refusal")
-    tags: tuple[str, ...] | None = Field(default=None, description="[] drops those of the version before")
+    tags: tuple[str, ...] | None = Field(default=None, description="[] clears")
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> DefineAction:

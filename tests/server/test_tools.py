@@ -136,6 +136,11 @@ def test_every_misfit_of_the_arguments_is_said_at_once() -> None:
     )
 
 
+def test_search_for_nothing_is_told_what_to_say() -> None:
+    with pytest.raises(ArgumentsInvalid, match="say in words what it should do"):
+        read_arguments(SearchActions, "search_actions", {"query": " \n"})
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
