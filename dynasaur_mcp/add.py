@@ -81,7 +81,8 @@ async def add_actions(
                 str(path), "not kept", f"it is a folder: `dynasaur-mcp actions import {path}` takes its functions"
             )
         except OSError as error:
-            hint = "" if path.suffix == ".py" else ": give starter, or .py files"
+            is_misspelt = isinstance(error, FileNotFoundError) and path.suffix != ".py"
+            hint = ": give starter, or .py files" if is_misspelt else ""
             yield Added(path.name, "not kept", f"{error.strerror or error}{hint}")
         except UnicodeDecodeError as error:
             yield Added(path.name, "not kept", f"byte {error.start} is not UTF-8: save the file as UTF-8")
