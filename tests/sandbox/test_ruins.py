@@ -159,6 +159,17 @@ async def test_cancelled_while_a_hook_on_forks_hangs_a_session_is_not_lost(open_
         assert await shown(session, "kept") in ("1", "2")
 
 
+async def test_session_whose_thread_lets_no_other_run_for_seconds_is_waited_for(open_sandbox: OpenPool) -> None:
+    # As a long computation in C does; `PyDLL` keeps the lock of the interpreter.
+    holding = "import ctypes, sys, threading\nsys.setswitchinterval(60)\nkept = 2\n"
+    holding += "threading.Timer(0.5, ctypes.PyDLL(None).sleep, [4]).start()"
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "kept = 1")
+        await run(session, holding)
+        await anyio.sleep(1)
+        assert await shown(session, "kept") == "2"
+
+
 async def test_action_whose_hook_on_forks_hangs_says_so(open_sandbox: OpenPool) -> None:
     source = f"{HANGING}\nos.register_at_fork(before=hang)\ndef give() -> int:\n    return 5\n"
     async with open_sandbox() as pool, pool.session("me") as session:

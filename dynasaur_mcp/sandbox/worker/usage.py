@@ -139,8 +139,8 @@ def _signal_all(pids: set[int], number: int) -> None:
 
 
 def is_asleep(pid: int) -> bool:
-    """Whether it waits for something to happen: not for a processor, nor for a disk."""
-    return _state_of(pid) == b"S"
+    """Whether it waits for something to happen: not for a processor, nor for a disk, nor for another of its threads."""
+    return _read_stat(f"/proc/{pid}") == (b"S", 1)
 
 
 def is_zombie(pid: int) -> bool:
