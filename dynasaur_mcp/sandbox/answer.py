@@ -44,6 +44,11 @@ _Texts = Annotated[list[str], AfterValidator(_cut)]
 """Told whole to who calls an action, whoever wrote that: together they fit the message of an answer."""
 
 
+_DATA = ("const", "default", "enum", "examples")
+_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+"""What holds data, and what holds schemas by name, in a schema."""
+
+
 class _Schemas(BaseModel):
     """Published to every client, whose validators would fetch what a reference names."""
 
@@ -56,15 +61,20 @@ class _Schemas(BaseModel):
     def _stands_alone(cls, schema: dict[str, Any]) -> dict[str, Any]:
         if schema.get("type") != "object" or measure(schema) > MAX_SCHEMAS_BYTES:
             raise ValueError("no schema of an object")
-        waiting: list[Any] = [schema]
+        waiting: list[tuple[Any, bool]] = [(schema, True)]
         while waiting:
-            node = waiting.pop()
+            node, is_schema = waiting.pop()
             if isinstance(node, list):
-                waiting += node
+                waiting += [(each, True) for each in node]
             elif isinstance(node, dict):
                 if any(key.startswith("$") and isinstance(value, str) for key, value in node.items()):
                     raise ValueError("a reference")
-                waiting += [value for key, value in node.items() if key not in ("const", "default", "enum", "examples")]
+                # Of parameters by name, one may be called as what holds no schema in a schema.
+                waiting += [
+                    (value, not (is_schema and key in _BY_NAME))
+                    for key, value in node.items()
+                    if not (is_schema and key in _DATA)
+                ]
         return schema
 
 

@@ -862,11 +862,12 @@ async def test_what_becomes_of_a_session_is_not_for_its_steps_to_say(attacked: A
     "schema",
     [
         "{'type': 'object', 'properties': {'a': {'$ref': 'http://127.0.0.1:1/'}}}",
+        "{'type': 'object', 'properties': {'default': {'$ref': 'http://127.0.0.1:1/'}}}",
         "{'type': 'object', '$schema': 'http://127.0.0.1:1/'}",
         "{'type': 'string'}",
         "{'type': 'object', 'properties': {'a': {'description': 'x' * 200_000}}}",
     ],
-    ids=["a reference", "another dialect", "no object", "a large one"],
+    ids=["a reference", "a reference of a name", "another dialect", "no object", "a large one"],
 )
 async def test_false_schemas_are_never_taken_over(open_sandbox: OpenPool, schema: str) -> None:
     forged = f"import json, os, socket, struct\n{FAKE_DONE}\nschema = {schema}\n"
