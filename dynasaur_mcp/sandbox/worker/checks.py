@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import inspect
 import io
-import re
 import sys
 import tempfile
 import textwrap
@@ -26,8 +25,6 @@ from dynasaur_mcp.sandbox.worker.schemas import SchemaError, Signature
 
 MAX_FAILURES = 20
 _MAX_FAILURE_CHARACTERS = 2000
-_DOCTEST_FRAME = re.compile(r'^ {6}File "[^"\n]*/doctest\.py", .*\n(?: {8}.*\n)*', re.MULTILINE)
-"""What doctest's own frame is in its report of an exception: it tells a model nothing, and where Python lies."""
 
 
 def learn_checks(_channel: Channel, _message: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +115,7 @@ def _run_doctest(test: doctest.DocTest) -> str:
         raise
     except BaseException as error:  # boundary: user code
         return describe_exception(error)
-    return _DOCTEST_FRAME.sub("", report.getvalue()).strip().lstrip("*").strip()
+    return report.getvalue().strip().lstrip("*").strip()
 
 
 def _run_test(function: Any) -> str:
