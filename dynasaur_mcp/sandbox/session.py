@@ -281,7 +281,7 @@ class Session:
             "cancelled": "was cancelled",
             "ruined": _RUINED,
             "full": "was not begun: its worker has all the processes and threads that it may have",
-            "hung": "was not begun: what its code has registered to run at forks (os.register_at_fork) does not end",
+            "hung": "was not begun: a hook of it on forks (os.register_at_fork) or a thread lets nothing else run",
             "lost": "ended its own process (os._exit, a crash or a kill)",
         }.get(ending, f"failed ({ending})")
 

@@ -176,6 +176,6 @@ async def test_action_whose_hook_on_forks_hangs_says_so(open_sandbox: OpenPool) 
         await run(session, "kept = 1")
         outcome = await call(session, "give", source)
         assert outcome.error == (
-            "The call was not begun: what its code has registered to run at forks (os.register_at_fork) does not end."
+            "The call was not begun: a hook of it on forks (os.register_at_fork) or a thread lets nothing else run."
         )
         assert await shown(session, "kept") == "1"

@@ -42,7 +42,7 @@ class LostError(Exception):
 
 
 class HungError(LostError):
-    """The process that should have forked waits for something, as a hook on forks can for ever."""
+    """The process that should have forked does not answer, as with a hook on forks that waits for ever."""
 
 
 class FullError(Exception):
