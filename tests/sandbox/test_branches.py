@@ -258,6 +258,18 @@ async def test_copies_that_grow_apart_past_their_memory_keep_what_they_had(open_
                 assert await shown(session, "import time\ntime.sleep(0.2)\nlen(data)") == str(100 << 20)
 
 
+async def test_actions_that_wait_for_their_next_call_take_no_room_from_copies(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool:
+        async with pool.session("me", "x") as session:
+            await run(session, "data = bytearray(55 << 20)")
+        for copy in ("y", "z"):
+            await pool.fork("me", "x", copy)
+        async with pool.session("me", "x") as session:
+            for name in ("give_a", "give_b"):
+                await call(session, name, f"data = bytearray(20 << 20)\ndef {name}() -> int: return len(data)")
+            assert await shown(session, "more = bytearray(50 << 20)\nlen(more)") == str(50 << 20)
+
+
 async def test_thread_that_takes_memory_between_steps_ends_its_own_session_alone(open_sandbox: OpenPool) -> None:
     code = """
 import threading, time

@@ -220,22 +220,26 @@ class Processes:
         if self._looks_over >= MOST_LOOKS_OVER:
             for zygote in self.zygotes.values():
                 zygote.kill()
-            for session in self.sessions.values():
+            are_all_over = are_many or self._count_but_zygotes() > self._limits["memory_bytes"]
+            for session in self.sessions.values() if are_all_over else ():
                 # What copies share counts in each: together they may be over without any that has taken more.
                 if are_many or session.has_grown(SPARE_BYTES):
                     session.kill()
 
     def have_room_for_copy(self, session: Forker) -> bool:
         """Whether memory holds all that the session has a second time: what copies share counts in each."""
-        shared_by, shared, uncounted = self._shared()
-        own = max(0, memory_of(session.pid) - shared)
-        return count_memory(shared_by, shared, uncounted) + own <= int(self._limits["memory_bytes"])
+        own = memory_of(session.pid) - self._shared()[1]
+        return self._count_but_zygotes() + max(0, own) <= int(self._limits["memory_bytes"])
 
     def have_room_without(self, session: Forker | None) -> bool:
         """Whether memory holds all processes but this one, counted as for `have_room_for_copy`."""
-        shared_by, shared, uncounted = self._shared()
-        others = uncounted | ({session.pid} if session else set())
-        return count_memory(shared_by, shared, others) <= int(self._limits["memory_bytes"])
+        return self._count_but_zygotes(session) <= int(self._limits["memory_bytes"])
+
+    def _count_but_zygotes(self, without: Forker | None = None) -> int:
+        """Zygotes are kept for speed alone: `look` ends them where there is no room."""
+        _, shared, uncounted = self._shared()
+        left_out = {forker.pid for forker in (*self.zygotes.values(), without) if forker}
+        return count_memory({}, shared, uncounted | left_out)
 
     def use_too_much(self) -> bool:
         """Of memory, or of files."""
