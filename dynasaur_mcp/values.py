@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from dynasaur_mcp.library.statements import find_changes, read_module
-from dynasaur_mcp.sandbox.session import Session
+from dynasaur_mcp.sandbox.session import TAKEN_BACK, VARIABLES_LOST, Session
 from dynasaur_mcp.types import Ending, Problem
 
 _LONGEST_SHOWN = 60
@@ -46,7 +46,10 @@ async def tell_values(
     if not names:
         return {}
     tell = f"__import__({_WORKER_MODULE!r}, fromlist='_').print_values(globals(), {list(names)!r})"
+    news = session.news
     outcome = await session.run(f"{code}\n{tell}", sources or {}, requirements)
+    # The caller hears with the next step what this one was told.
+    session.news = (*news, *(note for note in outcome.notes if note in (TAKEN_BACK, VARIABLES_LOST)))
     if outcome.ending is Ending.RAISED and not session.is_lost:
         session.steps = session.steps[:-1]
     try:

@@ -21,7 +21,8 @@ MAX_STEPS_CHARACTERS = 1 << 20
 _ENDINGS = frozenset(Ending)
 _MAIN_BRANCH = 0
 _HOW_TO_KEEP = "A step that catches KeyboardInterrupt and ends within {:g} s of its time being up is kept."
-_TAKEN_BACK = (
+VARIABLES_LOST = "The session's variables are lost; its files are still there."
+TAKEN_BACK = (
     "The step before this one was taken back: in what it had left of its process (by a hook on forks, a limit, what "
     "it replaced or left open) no other step could be run. This one found the variables as they were before it."
 )
@@ -237,14 +238,14 @@ class Session:
         error, notes = done.error, list(self.news)
         self.news = ()
         if done.taken_back:
-            notes.append(_TAKEN_BACK)
+            notes.append(TAKEN_BACK)
         if ending not in (Ending.RETURNED, Ending.RAISED, Ending.OUTPUT):
             how = _LOST_WITH_WORKER if self.is_lost else self._ended_how(done.ending, timeout_seconds)
             error = f"The {what} {how}.\n{error}".rstrip()
             if self.is_lost:
                 notes.append("The session's worker is gone, with its variables and files. The next call starts anew.")
             elif done.session_lost:
-                notes.append("The session's variables are lost; its files are still there.")
+                notes.append(VARIABLES_LOST)
             elif what == "step":
                 notes.append("The session's variables are as they were before this step.")
                 if ending is Ending.TIMEOUT:

@@ -3,6 +3,7 @@
 import anyio
 import pytest
 
+from dynasaur_mcp.sandbox.session import TAKEN_BACK
 from dynasaur_mcp.types import Ending
 from dynasaur_mcp.values import tell_values
 
@@ -94,6 +95,15 @@ async def test_values_are_told_without_a_step_of_the_session(open_sandbox: OpenP
         assert list(told) == ["x"]
         assert session.steps == ("x = [1, {'b', 'a'}]\nx",)
         assert await shown(session, "_ is x") == "True"
+
+
+async def test_step_that_was_undone_before_values_were_told_is_told_of_with_the_next(open_sandbox: OpenPool) -> None:
+    async with open_sandbox() as pool, pool.session("me") as session:
+        await run(session, "x = 1")
+        await run(session, "x = 2\nimport os\nos.register_at_fork(after_in_child=lambda: os._exit(0))")
+        assert (await tell_values(session, ["x"]))["x"][0] == "1"
+        assert TAKEN_BACK in (await run(session, "x")).notes
+        assert session.steps == ("x = 1", "x")
 
 
 async def test_program_in_a_step_finds_no_arguments(open_sandbox: OpenPool) -> None:
