@@ -9,6 +9,7 @@ import functools
 import hashlib
 import inspect
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -31,8 +32,9 @@ _TRY = """
 import ast, resource, sys
 seconds = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-compile(ast.parse(sys.stdin.buffer.read()), "", "exec", dont_inherit=True)
+compile(ast.parse(sys.stdin.buffer.read().decode()), "", "exec", dont_inherit=True)
 """
+_TOLD_TO_END = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
 _parsing = threading.Lock()
 
 
@@ -171,9 +173,13 @@ def _require_readable(source: str) -> None:
     if len(source) <= _SOON_READ_CHARACTERS:
         return
     command = [sys.executable, "-I", "-S", "-c", _TRY, str(PARSING_SECONDS)]
-    tried = subprocess.run(command, input=source.encode(errors="replace"), capture_output=True, check=False)
-    # What it raises is found again here.
-    if tried.returncode < 0:
+    try:
+        tried = subprocess.run(command, input=source.encode(errors="replace"), capture_output=True, check=False)
+    except OSError:
+        # No process can be had, or the interpreter was replaced: no fault of the source.
+        return
+    # What it raises is found again here; who is told to end, as the server is, took no time.
+    if tried.returncode < 0 and -tried.returncode not in _TOLD_TO_END:
         problem = Problem(f"it takes over {PARSING_SECONDS} s to parse. Split it, or keep its data in files.")
         raise ActionInvalid("This cannot be read:", [problem])
 

@@ -54,6 +54,7 @@ BOMBS = {
     ),
     # Read or refused, as the Python has it.
     "functions that are alike": ("def _f(): pass\n" * 60_000 + PLAIN, ""),
+    "functions under a coding that is none": ("# coding: none\n" + "def _(): 0\n" * 80_000 + PLAIN, "encoded as none"),
 }
 
 
