@@ -7,10 +7,13 @@ all of them.
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from dynasaur_mcp.library.statements import find_changes, read_module
+from dynasaur_mcp.library.rules import find_dotted
+from dynasaur_mcp.library.statements import Statement, read_module
+from dynasaur_mcp.library.symbols import Definition, find_root, find_touched
 from dynasaur_mcp.sandbox.session import TAKEN_BACK, VARIABLES_LOST, Session
 from dynasaur_mcp.types import Ending, Problem
 
@@ -21,11 +24,22 @@ Values = Mapping[str, tuple[str, str]]
 
 
 def find_values(source: str) -> list[str]:
-    """Names that the module level of a file binds, but by imports, and that none of its functions changes when called:
-    a step may have called one to see what it does."""
+    """Names that the module level of a file binds, but by imports, and that nothing in its functions and classes may
+    change when called: a step may have called one to see what it does."""
     statements = read_module(source)
     bound = {name for each in statements if not each.is_import for name in each.binds}
-    return sorted(bound.difference(*(names for both in find_changes(statements).values() for names in both)))
+    return sorted(bound.difference(*(_find_changed(each) for each in statements if isinstance(each.node, Definition))))
+
+
+def _find_changed(definition: Statement) -> Iterator[str]:
+    inside = list(ast.walk(definition.node))
+    for each in inside:
+        if isinstance(each, ast.Global):
+            yield from each.names
+    calls = [each for each in inside if isinstance(each, ast.Call)]
+    # Also where what is changed gives something back: `return seen.setdefault(key, 1)`, `next(numbers)`.
+    yield from definition.later.intersection(find_touched([*inside, *map(ast.Expr, calls)]))
+    yield from (find_root(each.args[0]) for each in calls if find_dotted(each.func) == "next" and each.args)
 
 
 async def tell_values(

@@ -118,13 +118,21 @@ WEIGHTS = [3.0, 1.0, 2.0]
 MARKS = {"a", "b", "c"}
 RATES = {"x": (1, MARKS), 2: Decimal("1.5")}
 seen = {}
+counts = {}
+numbers = iter([1, 2, 3, 4])
+class Count:
+    def add(self, value):
+        counts[value] = True
+def note(value):
+    Count().add(value)
+    return seen.setdefault(value, next(numbers))
 def weigh(value: float) -> float:
     '''Weigh a value.
 
     >>> weigh(0.0)
     0.0
     '''
-    seen[value] = len(MARKS) + len(RATES)
+    note(value + len(MARKS) + len(RATES))
     return value * WEIGHTS[0]
 """
     async with open_client() as model:
