@@ -9,6 +9,7 @@ import pytest
 
 from dynasaur_mcp.sandbox.session import Session
 from dynasaur_mcp.types import Ending, Image, Outcome
+from dynasaur_mcp.values import tell_values
 
 from .conftest import OpenPool, shown
 
@@ -141,6 +142,17 @@ def f(n: int) -> dict:
         assert made.value == {"count": 2, "rows": [[0, 1], True, 0.5], "none": None}
         odd = await session.call("f", {"f": source}, ("numpy",), {"n": 6})
         assert odd.error.startswith("JSON cannot hold the return value: there is a type in it. ")
+
+
+async def test_arrays_are_compared_by_all_that_is_in_them_and_not_as_they_are_printed(open_sandbox: OpenPool) -> None:
+    make = "import numpy as np\nnear, far, one = np.array([1.23456, 2.5]), np.arange(5000), np.float64(1.23456)"
+    async with open_sandbox(memory_bytes=1 << 30) as pool, pool.session("me") as session:
+        await run(session, make, "numpy")
+        before = await tell_values(session, ["far", "near", "one"])
+        await run(session, "np.set_printoptions(precision=2)\nfar[2500] = 1", "numpy")
+        after = await tell_values(session, ["far", "near", "one"])
+        assert before.keys() == {"far", "near", "one"}
+        assert {name for name in before if before[name] != after[name]} == {"far"}
 
 
 async def test_small_table_is_shown_whole_and_a_large_one_goes_into_a_file(open_sandbox: OpenPool) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _MOST_PARTS = 20_000
+_MOST_CHARACTERS = 1_000_000
 _SHOWN_CHARACTERS = 200
 
 
@@ -32,9 +33,9 @@ def print_values(namespace: Mapping[str, Any], names: Iterable[str]) -> NoReturn
     raise SystemExit
 
 
-def _tell(value: object, left: list[int]) -> str:
+def _tell(value: Any, left: list[int]) -> str:
     left[0] -= 1
-    if left[0] < 0:
+    if left[0] < 0 or (isinstance(value, str | bytes | bytearray) and len(value) > _MOST_CHARACTERS):
         raise ValueError("too large")
     kind = type(value)
     if kind.__module__ == "__main__" or callable(value):
@@ -45,6 +46,11 @@ def _tell(value: object, left: list[int]) -> str:
         inner = ", ".join(_tell(each, left) for each in value)
     elif isinstance(value, set | frozenset):
         inner = ", ".join(sorted(_tell(each, left) for each in value))
+    elif hasattr(value, "__array__"):
+        # Its own text is cut, and rounded as its library was told to.
+        if value.size > left[0]:
+            raise ValueError("too large")
+        inner = _tell(value.__array__().tolist(), left)
     else:
         text = repr(value)
         if " at 0x" in text or (kind.__module__ != "builtins" and "{" in text):
