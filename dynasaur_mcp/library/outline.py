@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dynasaur_mcp.library.rules import walk_own
@@ -23,22 +23,25 @@ def read_outline(text: str) -> Outline:
     imports: list[tuple[int, Import]] = []
     words: set[str] = set()
     for node in getattr(parse(text), "body", ()):
-        found = sorted((each for each in _walk([node]) if isinstance(each, Import)), key=lambda each: each.lineno)
+        found = sorted((each for each in _walk(node) if isinstance(each, Import)), key=lambda each: each.lineno)
         imports += [(node.lineno, each) for each in found]
         aliases = {alias.asname: alias.name for each in found for alias in each.names if alias.asname}
         words |= set(aliases.values()) | {name for part in _list_changing(node) for name in _find_words(part)}
     return Outline(tuple(imports), frozenset(words))
 
 
-def _walk(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements that run: none of functions, and none for type checkers."""
-    for node in body:
+def _walk(node: ast.stmt) -> Iterator[ast.stmt]:
+    """Statements that run, in their order: none of functions, and none for type checkers."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
         yield node
         if is_main_guard(node) or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         is_for_types = isinstance(node, ast.If) and names_type_checking(node.test)
-        for field in ("orelse",) if is_for_types else ("body", "handlers", "orelse", "finalbody", "cases"):
-            yield from _walk(getattr(node, field, ()))
+        fields = ("orelse",) if is_for_types else ("body", "handlers", "orelse", "finalbody", "cases")
+        # No recursion: each `elif` is in the one above it.
+        waiting += reversed([inner for field in fields for inner in getattr(node, field, ())])
 
 
 def _list_changing(node: ast.stmt) -> Iterator[ast.AST]:

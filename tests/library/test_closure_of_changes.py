@@ -59,3 +59,8 @@ REGISTRY = "T = {}\ndef put(g):\n    T[g.__name__] = g\n    return g\ndef get(n)
 )
 def test_what_other_modules_change_on_import_is_changed(text: str, others: dict[str, str]) -> None:
     assert call(extract_file(text, **others)) == 7
+
+
+def test_function_below_a_thousand_branches_is_copied() -> None:
+    branches = "".join(f"elif N == {number}: pass\n" for number in range(1000))
+    assert call(extract_file(f"from .b import N\nif N == 0: pass\n{branches}def f(): return N", b="N = 7")) == 7
