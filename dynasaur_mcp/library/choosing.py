@@ -51,8 +51,10 @@ class Choice:
                 )
 
     def _choose(self, module: str, wanted: str, moment: int) -> None:
-        for position in self._find(module, wanted, moment):
+        positions = self._find(module, wanted, moment)
+        if positions:
             self._found.setdefault(Reference(module, wanted))
+        for position in positions:
             self._take(module, position, moment, wanted)
 
     def _take(self, module: str, position: int, moment: int, wanted: str = "") -> None:
