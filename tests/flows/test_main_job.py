@@ -114,8 +114,10 @@ async def test_function_of_a_session_whose_values_its_code_does_not_give_is_refu
     define = """
 import heapq
 from decimal import Decimal
+from types import MappingProxyType
 WEIGHTS = [3.0, 1.0, 2.0]
 MARKS = {"a", "b", "c"}
+VIEW = MappingProxyType({"marks": MARKS}), {1: MARKS}.values()
 RATES = {"x": (1, MARKS), 2: Decimal("1.5")}
 seen = {}
 counts = {}
@@ -132,7 +134,7 @@ def weigh(value: float) -> float:
     >>> weigh(0.0)
     0.0
     '''
-    note(value + len(MARKS) + len(RATES))
+    note(value + len(MARKS) + len(RATES) + len(VIEW))
     return value * WEIGHTS[0]
 """
     async with open_client() as model:
