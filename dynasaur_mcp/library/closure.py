@@ -28,6 +28,7 @@ from dynasaur_mcp.library.assembly import (
 from dynasaur_mcp.library.choosing import Choice
 from dynasaur_mcp.library.guarded import lift
 from dynasaur_mcp.library.modules import SESSION, Modules, Reference
+from dynasaur_mcp.library.reading import require_readable
 from dynasaur_mcp.library.renaming import UnsafeError, rename
 from dynasaur_mcp.library.rules import MAX_SOURCE_BYTES, Function
 from dynasaur_mcp.library.script import find_script
@@ -40,8 +41,10 @@ def extract_function(steps: Sequence[str], name: str) -> str:
     """The source of function `name` as the steps of a session left it.
 
     Raises:
-        ActionInvalid: no step defines it, or it depends on what no file can hold.
+        ActionInvalid: no step defines it, it depends on what no file can hold, or a step takes too long to read.
     """
+    for step in steps:
+        require_readable(step, "a step of it")
     blocks = [block for step in steps if (block := find_script(step))]
     headline = f"{name[:60]!r} cannot be kept from this session:"
     return _extract(Modules.of_session(steps), Reference(SESSION, name), headline, "".join(blocks[-1:]))

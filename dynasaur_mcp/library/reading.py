@@ -143,7 +143,7 @@ def parse_source(source: str) -> ast.Module:
     Raises:
         ActionInvalid: one Problem: where it stops being Python, or that it takes too long to read.
     """
-    _require_readable(source)
+    require_readable(source)
     try:
         with parsing():
             tree = ast.parse(source)
@@ -163,7 +163,7 @@ def parse_source(source: str) -> ast.Module:
     raise ActionInvalid("This is not Python:", [problem])
 
 
-def _require_readable(source: str) -> None:
+def require_readable(source: str, what: str = "it") -> None:
     """Parsing takes the whole server's time. For some texts it grows with the square of their size, to minutes: parts
     of one f-string before Python 3.12, functions that are alike. So what is large is first parsed in another process.
 
@@ -180,7 +180,7 @@ def _require_readable(source: str) -> None:
         return
     # What it raises is found again here; who is told to end, as the server is, took no time.
     if tried.returncode < 0 and -tried.returncode not in _TOLD_TO_END:
-        problem = Problem(f"it takes over {PARSING_SECONDS} s to parse. Split it, or keep its data in files.")
+        problem = Problem(f"{what} takes over {PARSING_SECONDS} s to parse. Split it, or keep its data in files.")
         raise ActionInvalid("This cannot be read:", [problem])
 
 
@@ -252,7 +252,7 @@ def _check_examples(function: Function) -> Iterable[Problem]:
 def find_used_actions(code: str) -> frozenset[str]:
     """Names of the actions that any code imports; none when it does not parse."""
     try:
-        _require_readable(code)
+        require_readable(code)
         with parsing():
             return _find_uses(ast.parse(code))
     except (ActionInvalid, SyntaxError, ValueError, RecursionError, MemoryError):

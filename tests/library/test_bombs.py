@@ -15,9 +15,13 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 from dynasaur_mcp.errors import ActionInvalid
+from dynasaur_mcp.library.closure import extract_function
 from dynasaur_mcp.library.reading import read_action
 try:
-    print(read_action(sys.stdin.read(), is_new=True).signature)
+    source = sys.stdin.read()
+    if "session" in sys.argv:
+        source = extract_function([source], "count_items")
+    print(read_action(source, is_new=True).signature)
 except ActionInvalid as error:
     print(error)
 """
@@ -65,3 +69,12 @@ def test_text_that_asks_for_endless_reading_is_read_or_refused(bomb: str) -> Non
     read = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
     assert read.returncode == 0, read.stderr
     assert said in read.stdout
+
+
+def test_step_of_a_session_that_asks_for_endless_reading_is_read_or_refused() -> None:
+    # Before Python 3.12 it grows with the square of its parts.
+    step = PLAIN + "text = f'" + "{1}" * 300_000 + "'\n"
+    command = [sys.executable, "-c", READ, "session"]
+    read = subprocess.run(command, input=step, capture_output=True, text=True, check=False)
+    assert read.returncode == 0, read.stderr
+    assert SIGNATURE in read.stdout or "a step of it takes over 5 s to parse" in read.stdout
