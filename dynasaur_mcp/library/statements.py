@@ -201,7 +201,8 @@ def _find_given(node: ast.stmt) -> Iterator[str]:
         if isinstance(each, ast.Expr) and isinstance(each.value, ast.Call):
             call = each.value
             method = [call.func] if isinstance(call.func, ast.Attribute) else []
-            if getattr(call.func, "id", "") != "print":
+            # `globals().update(a)` changes nothing of `a`.
+            if find_root(call.func) not in ("print", "globals", "locals"):
                 yield from filter(None, map(find_root, [*method, *call.args, *(each.value for each in call.keywords)]))
 
 

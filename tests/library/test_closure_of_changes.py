@@ -47,6 +47,10 @@ REGISTRY = "T = {}\ndef put(g):\n    T[g.__name__] = g\n    return g\ndef get(n)
         ),
         ("from .b import N\ndef f(): return N", {"b": "N = 7", "c": "from .b import N\nN += 1"}),
         ("N = 1\nfrom .b import *\ndef f(): return N", {"b": "N = 7"}),
+        (
+            "from .b import T\nN = 7\ndef f(): return T and N\nfrom . import c",
+            {"b": "T = {'N': 1}", "c": "from .b import T\nglobals().update(T)"},
+        ),
         ("from .b import *\ndef f(): return len('a')", {"b": "def len(x): return 7"}),
         (
             "from .b import A\nfrom . import c\ndef f(): return A.T[0]",
